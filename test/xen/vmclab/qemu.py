@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The emulated Xen hosts: QEMU's command line and its control socket."""
+
+import json
+import os
+import socket
+
+from .util import Fail
+
+# Each flag was found by trying. smap, smep, la57, pku: Dom0 crashes or page-faults with them under this QEMU's TCG.
+# erms, fsrm: kernels would copy with `rep movsb`, which TCG does byte by byte. svm, npt: PVH guests. rdtscp: its
+# intercept crashes them.
+CPU = "max,-smap,-smep,-la57,-pku,-erms,-fsrm,-rdtscp,+svm,+npt"
+MEMORY_MB = 6144
+XEN_ARGS = ("com1=115200,8n1 console=com1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 "
+            "loglvl=info guest_loglvl=info")
+DOM0_ARGS = ("root=/dev/vda rw console=hvc0 loglevel=5 mitigations=off net.ifnames=0 panic=5 "
+             "systemd.show_status=error systemd.log_target=journal")
+
+
+def _quote(path):
+    """A path inside a -drive or -netdev value, where a comma is written twice."""
+    return path.replace(",", ",,")
+
+
+def _drive(name, path, form, options):
+    return ["-drive", f"file={_quote(path)},if=none,id={name},format={form},{options}",
+            "-device", f"virtio-blk-pci,drive={name},serial={name}"]
+
+
+def command(host, hosts, run, log_dir, disks, gdb):
+    """QEMU's arguments for host number `host`. Kernel and initrd are named relative to the base image's directory."""
+    argv = ["qemu-system-x86_64", "-name", f"vmc-lab-h{host}", "-machine", "q35",
+            "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", CPU, "-smp", "2", "-m", str(MEMORY_MB),
+            "-nodefaults", "-display", "none", "-vga", "none", "-no-reboot", "-no-user-config",
+            "-serial", f"file:{_quote(os.path.join(log_dir, f'serial-h{host}.log'))}",
+            "-qmp", f"unix:{run}/qmp-h{host},server=on,wait=off",
+            "-kernel", "xen.elf", "-append", XEN_ARGS,
+            "-initrd", f"dom0-vmlinux {DOM0_ARGS} lab.host={host},dom0-initrd",
+            "-device", "virtio-rng-pci",
+            "-netdev", "user,id=lan,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22",
+            "-device", f"virtio-net-pci,netdev=lan,romfile=,mac=52:54:00:77:00:0{host}"]
+    for name, path, form, options in disks:
+        argv += _drive(name, path, form, options)
+    if hosts > 1:
+        server = "on" if host == 1 else "off"
+        argv += ["-netdev", f"stream,id=wire,server={server},addr.type=unix,addr.path={run}/wire",
+                 "-device", f"virtio-net-pci,netdev=wire,romfile=,mac=52:54:00:77:01:0{host}"]
+    if gdb:
+        argv += ["-gdb", f"unix:{run}/gdb-h{host},server=on,wait=off"]
+    return argv
+
+
+def qmp(path, name, timeout=5, **arguments):
+    """One command over QEMU's control socket; its result, or OSError if QEMU is not there."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(timeout)
+        sock.connect(path)
+        stream = sock.makefile("rw", encoding="utf-8")
+        stream.readline()
+        for execute, values in (("qmp_capabilities", {}), (name, arguments)):
+            stream.write(json.dumps({"execute": execute, "arguments": values}) + "\n")
+            stream.flush()
+            while True:
+                line = stream.readline()
+                if not line:
+                    raise OSError("QEMU closed its control socket")
+                answer = json.loads(line)
+                if "error" in answer:
+                    raise Fail(f"QEMU: {name}: {answer['error']['desc']}")
+                if "return" in answer:
+                    break
+        return answer["return"]
+
+
+def ssh_port(path):
+    """The loopback port that QEMU chose for Dom0's sshd."""
+    text = qmp(path, "human-monitor-command", **{"command-line": "info usernet"})
+    for line in text.splitlines():
+        words = line.split()
+        # TCP[HOST_FORWARD]  12    127.0.0.1 40615       10.0.2.15    22
+        if words and words[0] == "TCP[HOST_FORWARD]":
+            return int(words[3])
+    raise Fail(f"QEMU did not say on which port it forwards ssh:\n{text}")

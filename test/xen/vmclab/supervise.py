@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The process that owns the QEMUs. It ends them when `lab up` dies half-way, when `lab down` asks, or when one ends."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+from . import cache
+from .util import die_with_parent, read_json, write_json
+
+
+def start(run, lock_fd):
+    """Start the supervisor in a session of its own. Returns (process, the write end of its lifeline)."""
+    lifeline, ours = os.pipe()
+    with open(os.path.join(run, "supervisor.log"), "wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, os.path.join(cache.HERE, "lab"), "_supervise", run, str(lock_fd), str(lifeline)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/", start_new_session=True,
+            pass_fds=(lock_fd, lifeline))
+    os.close(lifeline)
+    return process, ours
+
+
+def main(run, lock_fd, lifeline):
+    """Runs in the supervisor. The lock is inherited by each QEMU: while one lives, no second lab starts."""
+    wake_r, wake_w = os.pipe()
+    os.set_blocking(wake_w, False)
+    signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    spec = read_json(os.path.join(run, "spec.json"))
+    qemus = {}
+    reason = None
+    try:
+        for name, host in spec["hosts"].items():
+            with open(os.path.join(spec["logs"], f"qemu-{name}.log"), "wb") as log:
+                qemus[name] = subprocess.Popen(host["argv"], cwd=host["cwd"], stdin=subprocess.DEVNULL, stdout=log,
+                                               stderr=subprocess.STDOUT, pass_fds=(lock_fd,),
+                                               preexec_fn=die_with_parent())
+        write_json(os.path.join(run, "pids.json"),
+                   {"supervisor": os.getpid(), **{name: qemu.pid for name, qemu in qemus.items()}})
+        reason = _watch(qemus, wake_r, lifeline)
+    finally:
+        _end(qemus)
+        for path in spec["scratch"]:
+            if os.path.exists(path):
+                os.unlink(path)
+        write_json(os.path.join(run, "ended.json"), {"reason": reason or "the supervisor failed"})
+    return 0
+
+
+def _watch(qemus, wake, lifeline):
+    watched = [wake, lifeline]
+    while True:
+        readable, _, _ = select.select(watched, [], [])
+        if lifeline in readable:
+            if os.read(lifeline, 16) != b"ready":
+                return "`lab up` died before the lab was ready"
+            watched.remove(lifeline)
+        if wake in readable:
+            numbers = os.read(wake, 64)
+            for name, qemu in qemus.items():
+                if qemu.poll() is not None:
+                    return f"{name}: QEMU ended by itself (status {qemu.returncode})"
+            if any(number != signal.SIGCHLD for number in numbers):
+                return "asked to end"
+
+
+def _end(qemus):
+    for qemu in qemus.values():
+        if qemu.poll() is None:
+            qemu.terminate()
+    for qemu in qemus.values():
+        try:
+            qemu.wait(5)
+        except subprocess.TimeoutExpired:
+            qemu.kill()
+            qemu.wait()
