@@ -12,10 +12,10 @@ import subprocess
 from .util import Fail, run
 
 # Module names (shell patterns). What they depend on comes along.
-DOM0_MODULES = """virtio_* ext4 xen-* bridge 8021q loop tun veth dummy br_netfilter llc stp nf_tables nft_*
+DOM0_MODULES = """virtio_* ext4 xen-* xenfs autofs4 bridge 8021q loop tun veth dummy br_netfilter llc stp nf_tables nft_*
     nf_conntrack nf_nat ip_tables iptable_* x_tables xt_* inet_diag tcp_diag udp_diag unix_diag netlink_diag
-    sch_* cls_* act_* fuse configfs vhost* binfmt_misc msr cpuid""".split()
-GUEST_MODULES = """xen-* ext4 squashfs overlay loop fuse tls nf_tables nft_* nf_* nfnetlink* ip_tables ip6_tables
+    sch_* cls_* act_* fuse configfs vhost* binfmt_misc msr cpuid crc32*""".split()
+GUEST_MODULES = """xen-* xenfs ext4 squashfs overlay loop fuse tls nf_tables nft_* nf_* nfnetlink* ip_tables ip6_tables
     iptable_* ip6table_* x_tables xt_* ipt_* ip6t_* ip_set* wireguard sch_* cls_* act_* bridge br_netfilter veth dummy
     macvlan ipvlan vxlan tun bonding 8021q geneve tcp_* mptcp_diag smc smc_diag inet_diag udp_diag unix_diag raw_diag
     af_packet_diag netlink_diag vsock* vmw_vsock* sctp pktgen binfmt_misc configfs msr cpuid esp4 esp6 ah4 ah6 xfrm_*
@@ -113,7 +113,8 @@ def initrd(root, release, modules, init, busybox, target):
     with open(os.path.join(tree, "modules.builtin"), encoding="utf-8") as file:
         builtin = {_name(line.strip()) for line in file}
     wanted = []
-    for name in (module.replace("-", "_") for module in modules):
+    # crc32c by name: ext4 asks for it with request_module, which modules.dep does not show.
+    for name in ("crc32c_generic", *(module.replace("-", "_") for module in modules)):
         if name in names:
             wanted.append(names[name])
         elif name not in builtin:
@@ -124,10 +125,8 @@ def initrd(root, release, modules, init, busybox, target):
     shutil.copy(busybox, os.path.join(work, "bin/busybox"))
     shutil.copy(init, os.path.join(work, "init"))
     os.chmod(os.path.join(work, "init"), 0o755)
-    # crc32c by name only: ext4 asks for it with request_module, which modules.dep does not show.
-    extra = [names[name] for name in ("crc32c_generic",) if name in names]
     with open(os.path.join(work, "modules.list"), "w", encoding="utf-8") as file:
-        for path in _closure(extra + wanted, needs):
+        for path in _closure(wanted, needs):
             shutil.copy(os.path.join(tree, path), os.path.join(work, "modules"))
             file.write(f"/modules/{os.path.basename(path)}\n")
     os.mknod(os.path.join(work, "dev/console"), 0o600 | 0o020000, os.makedev(5, 1))

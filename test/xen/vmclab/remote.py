@@ -39,10 +39,11 @@ class Node:
         self.dom0 = Node(run, ports, f"{self.host}:dom0") if self.guest else None
 
     def _base(self):
-        return ["ssh", "-F", "none", "-S", self.socket, "-i", os.path.join(self.run, "key"), *_options(IdentitiesOnly="yes", IdentityAgent="none", BatchMode="yes", StrictHostKeyChecking="no",
-                          UserKnownHostsFile="/dev/null", GlobalKnownHostsFile="/dev/null", ForwardX11="no",
-                          KexAlgorithms="curve25519-sha256", Ciphers="aes128-ctr", MACs="umac-64-etm@openssh.com",
-                          GSSAPIAuthentication="no", UpdateHostKeys="no", EscapeChar="none")]
+        return ["ssh", "-F", "none", "-S", self.socket, "-i", os.path.join(self.run, "key"), *_options(
+            IdentitiesOnly="yes", IdentityAgent="none", BatchMode="yes", StrictHostKeyChecking="no",
+            UserKnownHostsFile="/dev/null", GlobalKnownHostsFile="/dev/null", ForwardX11="no",
+            KexAlgorithms="curve25519-sha256", Ciphers="aes128-ctr", MACs="umac-64-etm@openssh.com",
+            GSSAPIAuthentication="no", UpdateHostKeys="no", EscapeChar="none", LogLevel="ERROR")]
 
     def session(self, command):
         """The ssh command for one session over the warm connection; it never makes a connection of its own."""

@@ -62,7 +62,8 @@ def die_with_parent(sig=signal.SIGKILL):
 
 def run(argv, *, log=None, check=True, timeout=None, what=None, **kwargs):
     """Run a command that ends with us. With log (a path), output is appended there and its tail shown on failure."""
-    kwargs.setdefault("stdin", subprocess.DEVNULL)
+    if "input" not in kwargs:
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
     sink = open(log, "ab") if log else None
     try:
         if sink:
