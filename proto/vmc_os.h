@@ -36,6 +36,8 @@
 #define vmc_set_bit64(p, bit)	sync_set_bit((bit), (unsigned long *)(p))
 /* A full barrier that orders against another domain too. */
 #define vmc_mb()		virt_mb()
+/* What was copied from shared memory before is not fetched again after. */
+#define vmc_barrier()		barrier()
 
 #else /* userspace */
 
@@ -68,6 +70,7 @@
 #define vmc_set_bit64(p, bit)						\
 	((void)__atomic_fetch_or((p), 1ull << (bit), __ATOMIC_SEQ_CST))
 #define vmc_mb()		__atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define vmc_barrier()		__asm__ __volatile__("" ::: "memory")
 
 #endif
 #endif /* VMC_OS_H */

@@ -169,6 +169,16 @@ static inline bool vmc_ring_prod_closed(struct vmc_ring_prod *p)
 	return p->closed;
 }
 
+/*
+ * The same question without touching private state, for a poller that does not
+ * own the producer's side: is there space for @want bytes, or is the ring closed?
+ */
+static inline bool vmc_ring_prod_ready(const struct vmc_ring_prod *p, __u32 want)
+{
+	return vmc_load(&p->hdr->prod) & VMC_RING_CLOSED ||
+	       p->size - (__u32)(vmc_load(&p->pos) - vmc_load(&p->hdr->cons)) >= want;
+}
+
 /* After a publish: must the consumer be notified? */
 static inline bool vmc_ring_prod_notify(struct vmc_ring_prod *p)
 {
@@ -229,11 +239,15 @@ static inline void vmc_ring_cons_advance(struct vmc_ring_cons *c, __u32 len)
 	vmc_store_release(&c->hdr->cons, c->cons);
 }
 
-/* After an advance: must the producer be notified? Waits until a good part is free. */
+/*
+ * After an advance or a close: must the producer be notified? Waits until a
+ * good part is free, but not with the news that the ring is closed.
+ */
 static inline bool vmc_ring_cons_notify(struct vmc_ring_cons *c)
 {
 	vmc_mb();	/* the position before the wait word; pairs with prod_arm */
-	if (!vmc_load(&c->hdr->prod_wait) || c->pos - c->cons > c->size / 2)
+	if (!vmc_load(&c->hdr->prod_wait) ||
+	    (!c->closed && c->pos - c->cons > c->size / 2))
 		return false;
 	return vmc_xchg(&c->hdr->prod_wait, 0);
 }
@@ -247,6 +261,24 @@ static inline bool vmc_ring_cons_arm(struct vmc_ring_cons *c)
 	vmc_store(&c->hdr->cons_wait, 1);
 	vmc_mb();	/* the wait word before the second look; pairs with prod_notify */
 	return vmc_ring_cons_avail(c) != 0;
+}
+
+/*
+ * The two halves of vmc_ring_cons_arm() for a poller that does not own the
+ * consumer's side: no private state is changed.
+ */
+static inline void vmc_ring_cons_wait(const struct vmc_ring_cons *c)
+{
+	vmc_store(&c->hdr->cons_wait, 1);
+	vmc_mb();
+}
+
+/* Are @want bytes there, or is the ring closed? */
+static inline bool vmc_ring_cons_ready(const struct vmc_ring_cons *c, __u32 want)
+{
+	__u64 word = vmc_load(&c->hdr->prod);
+
+	return word & VMC_RING_CLOSED || VMC_RING_POS(word) - vmc_load(&c->cons) >= want;
 }
 
 /* The consumer is busy reading again and needs no notification. */
@@ -263,7 +295,10 @@ static inline void vmc_ring_cons_disarm(struct vmc_ring_cons *c)
 static inline int vmc_ring_cons_close(struct vmc_ring_cons *c)
 {
 	vmc_set_bit64(&c->hdr->prod, VMC_RING_CLOSED_BIT);
-	return vmc_ring_cons_avail(c) == -EPROTO ? -EPROTO : 0;
+	if (vmc_ring_cons_avail(c) == -EPROTO)
+		return -EPROTO;
+	/* a producer that clears the bit again would keep the position moving */
+	return c->closed ? 0 : -EPROTO;
 }
 
 /* ------------------------------------------- whole messages, linear data */

@@ -444,6 +444,7 @@ static inline int vmc_msg_get(struct vmc_ring_cons *c, const void *data,
 	if ((__u32)avail < sizeof(h))
 		return -EPROTO;
 	vmc_ring_get(c, data, 0, &h, sizeof(h));
+	vmc_barrier();
 	if (h.len > avail || !vmc_msg_len_ok(h.type, h.len))
 		return -EPROTO;
 	/* the body is fetched after the checked header, never the header again */
