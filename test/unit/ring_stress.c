@@ -104,6 +104,20 @@ static void dawdle(uint32_t *rnd)
 			__asm__ __volatile__("" ::: "memory");
 }
 
+/* Waits for the consumer to have read everything, then a moment that varies. */
+static void await_empty(const struct stress_shared *s, const struct vmc_ring_prod *p,
+			uint32_t *rnd)
+{
+	uint32_t n;
+
+	for (n = 1; __atomic_load_n(&s->hdr.cons, __ATOMIC_RELAXED) != p->pos &&
+		    !(__atomic_load_n(&s->hdr.prod, __ATOMIC_RELAXED) & VMC_RING_CLOSED); n++)
+		if (n % 256 == 0)
+			sched_yield();
+	for (n = stress_random(rnd) % 512; n; n--)
+		__asm__ __volatile__("" ::: "memory");
+}
+
 void stress_reset(struct stress_shared *s)
 {
 	vmc_ring_reset(&s->hdr);
@@ -177,6 +191,8 @@ void stress_produce(struct stress_shared *s, const struct stress_round *round,
 	memset(res, 0, sizeof(*res));
 	vmc_ring_prod_init(&p, &s->hdr, round->size);
 	while (p.pos < round->producer_stops) {
+		if (round->lockstep)
+			await_empty(s, &p, &rnd);
 		ret = round->messages ? write_message(s, &p, round, &n, &want) :
 					write_some(s, &p, round, &want, &rnd);
 		if (ret == 1) {
@@ -194,7 +210,8 @@ void stress_produce(struct stress_shared *s, const struct stress_round *round,
 			res->error = "the producer saw a violation";
 			break;
 		}
-		dawdle(&rnd);
+		if (!round->lockstep)
+			dawdle(&rnd);
 	}
 	vmc_ring_prod_close(&p);
 	if (vmc_ring_prod_notify(&p))
@@ -228,7 +245,8 @@ static int read_some(struct stress_shared *s, struct vmc_ring_cons *c,
 		if (len > (uint32_t)avail)
 			len = (uint32_t)avail;
 		vmc_ring_get(c, s->data, 0, buf, len);
-		dawdle(rnd);
+		if (!round->lockstep)
+			dawdle(rnd);
 		if (!right(buf, round->seed, c->cons, len))
 			res->error = "the consumer read a wrong byte";
 		vmc_ring_cons_advance(c, len);
@@ -266,9 +284,12 @@ void stress_consume(struct stress_shared *s, const struct stress_round *round,
 		} else if (!vmc_ring_cons_arm(&c) && !doorbell_wait(&s->wake_consumer, res)) {
 			res->error = "the consumer was not woken";
 		}
-		dawdle(&rnd);
+		if (!round->lockstep)
+			dawdle(&rnd);
 	}
-	if (!res->error && (!c.closed || c.cons != c.pos))
+	if (res->error)
+		vmc_ring_cons_close(&c);	/* lets the other side end, too */
+	else if (!c.closed || c.cons != c.pos)
 		res->error = "the consumer stopped before the end";
 	res->pos = c.cons;
 }

@@ -30,6 +30,7 @@ struct stress_round {
 	uint64_t consumer_stops;	/* position from which on the consumer closes */
 	uint32_t seed;
 	bool messages;		/* vmc_msg_put() and _get() instead of bytes */
+	bool lockstep;		/* each write meets a consumer that is about to sleep */
 };
 
 struct stress_result {

@@ -126,11 +126,25 @@ static void test_messages(void **state)
 	report(&t);
 }
 
+/* The consumer arms its wait word just as the producer publishes: no wake-up is lost. */
+static void test_arm_races(void **state)
+{
+	struct stress_round round = { .size = VMC_RING_MIN_SIZE, .chunk = 1, .seed = 5,
+				      .producer_stops = 300000,
+				      .consumer_stops = STRESS_NEVER, .lockstep = true };
+	struct totals t = { 0 };
+
+	(void)state;
+	run_round(&round, &t);
+	report(&t);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_long),
 		cmocka_unit_test(test_close_races),
+		cmocka_unit_test(test_arm_races),
 		cmocka_unit_test(test_messages),
 	};
 
