@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The sockets that we watch: found as they become ESTABLISHED, kept in two
+ * tables (by socket, by tuple), let go at close or when the driver leaves.
+ */
+#include <crypto/algapi.h>
+#include <linux/etherdevice.h>
+#include <linux/hashtable.h>
+#include <linux/jhash.h>
+#include <linux/slab.h>
+#include <linux/tracepoint.h>
+#include <net/dst.h>
+#include <net/ipv6.h>
+#include <net/mptcp.h>
+#include <net/neighbour.h>
+#include <net/transp_v6.h>
+
+#include "vmc.h"
+
+#define VMC_CONN_BITS	12
+
+static DEFINE_HASHTABLE(vmc_by_sk, VMC_CONN_BITS);
+static DEFINE_HASHTABLE(vmc_by_tuple, VMC_CONN_BITS);
+static DEFINE_SPINLOCK(vmc_conn_lock);
+static struct tracepoint *vmc_state_tp;
+
+atomic_t vmc_nr_conns;		/* in memory, detached ones too */
+atomic64_t vmc_nr_hooked;
+
+/* ------------------------------------------------------------- lifetime */
+
+static void vmc_conn_free_rcu(struct rcu_head *head)
+{
+	struct vmc_conn *conn = container_of(head, struct vmc_conn, rcu);
+
+	sock_put(conn->sk);
+	vmc_peer_put(conn->peer);
+	kfree(conn);
+	atomic_dec(&vmc_nr_conns);
+}
+
+static void vmc_conn_release(struct kref *ref)
+{
+	struct vmc_conn *conn = container_of(ref, struct vmc_conn, ref);
+	struct vmc_rxring *r = rcu_dereference_protected(conn->rx, 1);
+
+	/* nobody reads any more: what is in the ring has lost its reader */
+	if (r) {
+		RCU_INIT_POINTER(conn->rx, NULL);
+		atomic_dec(&r->chan->rx_streams);
+		atomic64_inc(&r->chan->ended);
+		vmc_pool_rx_release(r);
+	}
+	call_rcu(&conn->rcu, vmc_conn_free_rcu);
+}
+
+void vmc_conn_put(struct vmc_conn *conn)
+{
+	kref_put(&conn->ref, vmc_conn_release);
+}
+
+/* Inside RCU; no reference is taken. */
+struct vmc_conn *vmc_conn_peek(const struct sock *sk)
+{
+	struct vmc_conn *conn;
+
+	hash_for_each_possible_rcu(vmc_by_sk, conn, by_sk, (unsigned long)sk)
+		if (conn->sk == sk)
+			return conn;
+	return NULL;
+}
+
+struct vmc_conn *vmc_conn_get(const struct sock *sk)
+{
+	struct vmc_conn *conn;
+
+	rcu_read_lock();
+	conn = vmc_conn_peek(sk);
+	if (conn && !kref_get_unless_zero(&conn->ref))
+		conn = NULL;
+	rcu_read_unlock();
+	return conn;
+}
+
+static u32 vmc_tuple_hash(const struct vmc_tuple *t)
+{
+	return jhash(t, sizeof(*t), 0);
+}
+
+/*
+ * The socket whose other end is the sender of an OFFER that proves it. The same
+ * tuple can exist in several network namespaces; the proof tells them apart.
+ * Returns a counted reference, or an error pointer: -ENOENT, -EACCES.
+ */
+struct vmc_conn *vmc_conn_by_offer(const struct vmc_c_offer *m)
+{
+	struct vmc_conn *conn, *found = ERR_PTR(-ENOENT);
+	struct vmc_tuple mine;
+	u8 proof[VMC_PROOF_LEN];
+
+	memcpy(mine.saddr, m->tuple.daddr, sizeof(mine.saddr));
+	memcpy(mine.daddr, m->tuple.saddr, sizeof(mine.daddr));
+	mine.sport = m->tuple.dport;
+	mine.dport = m->tuple.sport;
+
+	rcu_read_lock();
+	hash_for_each_possible_rcu(vmc_by_tuple, conn, by_tuple, vmc_tuple_hash(&mine)) {
+		if (memcmp(&conn->tuple, &mine, sizeof(mine)))
+			continue;
+		vmc_proof(conn, 1, !conn->opener, m->h.id, 0, m->nonce, proof);
+		if (crypto_memneq(proof, m->proof, sizeof(proof))) {
+			found = ERR_PTR(-EACCES);
+			continue;
+		}
+		if (!kref_get_unless_zero(&conn->ref))
+			continue;
+		found = conn;
+		break;
+	}
+	rcu_read_unlock();
+	return found;
+}
+
+void vmc_conn_for_each(void (*fn)(struct vmc_conn *conn, void *arg), void *arg)
+{
+	struct vmc_conn *conn;
+	unsigned int bucket;
+
+	rcu_read_lock();
+	hash_for_each_rcu(vmc_by_sk, bucket, conn, by_sk)
+		fn(conn, arg);
+	rcu_read_unlock();
+}
+
+/* --------------------------------------------------------------- hooking */
+
+struct proto *vmc_base(const struct sock *sk)
+{
+	return sk->sk_family == AF_INET6 ? &tcpv6_prot : &tcp_prot;
+}
+
+/* Someone else has, or is about to have, a claim on this socket. */
+static bool vmc_sk_is_taken(const struct sock *sk)
+{
+	if (READ_ONCE(sk->sk_prot) != vmc_base(sk) || sk->sk_kern_sock ||
+	    rcu_access_pointer(sk->sk_user_data) || inet_csk(sk)->icsk_ulp_ops ||
+	    sk_is_mptcp(sk) || unlikely(tcp_sk(sk)->repair))
+		return true;
+#if IS_ENABLED(CONFIG_SMC)
+	if (tcp_sk(sk)->syn_smc)
+		return true;
+#endif
+	return false;
+}
+
+static void vmc_tuple_of(const struct sock *sk, struct vmc_tuple *t)
+{
+	const struct inet_sock *inet = inet_sk(sk);
+
+	memset(t, 0, sizeof(*t));
+#if IS_ENABLED(CONFIG_IPV6)
+	if (sk->sk_family == AF_INET6 && !ipv6_addr_v4mapped(&sk->sk_v6_daddr)) {
+		memcpy(t->saddr, &sk->sk_v6_rcv_saddr, 16);
+		memcpy(t->daddr, &sk->sk_v6_daddr, 16);
+	} else
+#endif
+	{
+		t->saddr[10] = 0xff;
+		t->saddr[11] = 0xff;
+		t->daddr[10] = 0xff;
+		t->daddr[11] = 0xff;
+		memcpy(t->saddr + 12, &inet->inet_rcv_saddr, 4);
+		memcpy(t->daddr + 12, &inet->inet_daddr, 4);
+	}
+	t->sport = inet->inet_sport;
+	t->dport = inet->inet_dport;
+}
+
+/* The MAC that this connection's packets go to, if its next hop is on a link of ours. */
+static bool vmc_next_hop(const struct sock *sk, u8 *mac)
+{
+	struct neighbour *n;
+	struct dst_entry *dst;
+	const void *daddr = &inet_sk(sk)->inet_daddr;
+	bool ok = false;
+
+#if IS_ENABLED(CONFIG_IPV6)
+	if (sk->sk_family == AF_INET6 && !ipv6_addr_v4mapped(&sk->sk_v6_daddr))
+		daddr = &sk->sk_v6_daddr;
+#endif
+	rcu_read_lock();
+	dst = rcu_dereference(sk->sk_dst_cache);
+	if (!dst || !dst->dev || dst->dev->type != ARPHRD_ETHER ||
+	    dst->dev->flags & IFF_LOOPBACK)
+		goto out;
+	n = dst_neigh_lookup(dst, daddr);
+	if (!n)
+		goto out;
+	if (READ_ONCE(n->nud_state) & NUD_VALID) {
+		neigh_ha_snapshot(mac, n, n->dev);
+		ok = true;
+	}
+	neigh_release(n);
+out:
+	rcu_read_unlock();
+	return ok;
+}
+
+/* The socket is locked (or a child that nobody else knows); any context. */
+static void vmc_conn_hook(struct sock *sk, bool opener)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+	u32 iss = tp->snd_una - (u32)tp->bytes_acked;
+	u32 irs = tp->rcv_nxt - (u32)tp->bytes_received;
+	struct vmc_conn *conn;
+	struct vmc_peer *peer;
+	u8 mac[MAX_ADDR_LEN];
+
+	if (!atomic_read(&vmc_nr_peers) || vmc_sk_is_taken(sk))
+		return;
+	if (!vmc_next_hop(sk, mac))
+		return;
+	peer = vmc_peer_by_mac(mac);
+	if (!peer) {
+		vmc_count(VMC_R_NO_PEER);
+		return;
+	}
+	conn = kzalloc(sizeof(*conn), GFP_ATOMIC | __GFP_NOWARN);
+	if (!conn) {
+		vmc_peer_put(peer);
+		vmc_count(VMC_R_NO_MEMORY);
+		return;
+	}
+	kref_init(&conn->ref);
+	mutex_init(&conn->rx_mutex);
+	conn->peer = peer;
+	ether_addr_copy(conn->mac, mac);
+	conn->sk = sk;
+	sock_hold(sk);
+	vmc_tuple_of(sk, &conn->tuple);
+	conn->opener = opener;
+	/* the opener's SYN is counted in its bytes_acked */
+	conn->key.opener_iss = opener ? iss + 1 : irs;
+	conn->key.passive_iss = opener ? irs : iss;
+
+	atomic_inc(&vmc_nr_conns);
+	atomic64_inc(&vmc_nr_hooked);
+	spin_lock_bh(&vmc_conn_lock);
+	hash_add_rcu(vmc_by_sk, &conn->by_sk, (unsigned long)sk);
+	hash_add_rcu(vmc_by_tuple, &conn->by_tuple, vmc_tuple_hash(&conn->tuple));
+	spin_unlock_bh(&vmc_conn_lock);
+	WRITE_ONCE(sk->sk_prot, &vmc_prots[sk->sk_family == AF_INET6]);
+}
+
+static void vmc_probe_state(void *unused, const struct sock *sk, const int from,
+			    const int to)
+{
+	if (to != TCP_ESTABLISHED || (from != TCP_SYN_SENT && from != TCP_SYN_RECV) ||
+	    sk->sk_protocol != IPPROTO_TCP || READ_ONCE(vmc_leaving))
+		return;
+	/* the tracepoint's const is a promise of its own, not of the caller's */
+	vmc_conn_hook((struct sock *)sk, from == TCP_SYN_SENT);
+}
+
+/*
+ * Our operations table on the socket too (splice reads it without asking
+ * sk_prot). False while the socket has not been accepted. Socket lock.
+ */
+bool vmc_conn_ops(struct vmc_conn *conn)
+{
+	struct socket *sock = conn->sk->sk_socket;
+	const struct proto_ops *ops;
+
+	if (!sock)
+		return false;
+	ops = vmc_ops_for(sock->ops);
+	if (!ops)
+		return false;
+	WRITE_ONCE(sock->ops, ops);
+	return true;
+}
+
+/*
+ * The socket becomes an ordinary one again. The writer's side has ended, the
+ * reader's ring (if any) is closed. Socket lock, or nobody else has the socket;
+ * any context.
+ */
+void vmc_conn_detach(struct vmc_conn *conn)
+{
+	struct sock *sk = conn->sk;
+
+	spin_lock_bh(&vmc_conn_lock);
+	if (conn->detached) {
+		spin_unlock_bh(&vmc_conn_lock);
+		return;
+	}
+	WRITE_ONCE(conn->detached, true);
+	hash_del_rcu(&conn->by_sk);
+	hash_del_rcu(&conn->by_tuple);
+	spin_unlock_bh(&vmc_conn_lock);
+
+	if (sk->sk_prot == &vmc_prots[sk->sk_family == AF_INET6])
+		WRITE_ONCE(sk->sk_prot, vmc_base(sk));
+	if (sk->sk_socket)
+		WRITE_ONCE(sk->sk_socket->ops, vmc_ops_base(sk->sk_socket->ops));
+	/* whoever waits in our code goes on in TCP's */
+	sk->sk_data_ready(sk);
+	sk->sk_write_space(sk);
+	vmc_conn_put(conn);
+}
+
+/*
+ * Both directions back to TCP, unread bytes into TCP's own queue, the socket
+ * ours no more. Process context, no locks held. -EAGAIN: bytes that TCP
+ * carries from before the ring are still on their way; -ENOMEM.
+ */
+int vmc_conn_let_go(struct vmc_conn *conn, enum vmc_reason why)
+{
+	struct sock *sk = conn->sk;
+	int err = 0;
+
+	mutex_lock(&conn->rx_mutex);
+	lock_sock(sk);
+	if (!conn->detached) {
+		conn->tx_never = true;
+		vmc_tx_end(conn, why);
+		err = vmc_rx_to_tcp(conn);
+		if (!err)
+			vmc_conn_detach(conn);
+	}
+	release_sock(sk);
+	mutex_unlock(&conn->rx_mutex);
+	return err;
+}
+
+/* ------------------------------------------------------ init and exit */
+
+static void vmc_find_tp(struct tracepoint *tp, void *unused)
+{
+	if (!strcmp(tp->name, "inet_sock_set_state"))
+		vmc_state_tp = tp;
+}
+
+int vmc_conn_init(void)
+{
+	for_each_kernel_tracepoint(vmc_find_tp, NULL);
+	if (!vmc_state_tp) {
+		pr_err("vmc: this kernel has no tracepoint inet_sock_set_state\n");
+		return -ENOENT;
+	}
+	return tracepoint_probe_register(vmc_state_tp, vmc_probe_state, NULL);
+}
+
+static struct vmc_conn *vmc_conn_any(void)
+{
+	struct vmc_conn *conn;
+	unsigned int bucket;
+
+	rcu_read_lock();
+	hash_for_each_rcu(vmc_by_sk, bucket, conn, by_sk)
+		if (kref_get_unless_zero(&conn->ref)) {
+			rcu_read_unlock();
+			return conn;
+		}
+	rcu_read_unlock();
+	return NULL;
+}
+
+/*
+ * Lets go of every socket. Afterwards no new one is taken, no call is inside
+ * our code, none is about to enter it, and nothing of ours is allocated for
+ * sockets.
+ */
+void vmc_conn_exit(void)
+{
+	unsigned long told = jiffies;
+	struct vmc_conn *conn;
+
+	tracepoint_probe_unregister(vmc_state_tp, vmc_probe_state, NULL);
+	tracepoint_synchronize_unregister();
+	while ((conn = vmc_conn_any())) {
+		if (vmc_conn_let_go(conn, VMC_R_UNLOAD))
+			schedule_timeout_uninterruptible(HZ / 50);
+		vmc_conn_put(conn);
+	}
+	while (atomic_read(&vmc_nr_conns)) {
+		if (time_after(jiffies, told + 10 * HZ)) {
+			pr_info("vmc: waiting for %d calls on sockets to finish\n",
+				atomic_read(&vmc_nr_conns));
+			told = jiffies;
+		}
+		rcu_barrier();
+		schedule_timeout_uninterruptible(HZ / 50);
+	}
+	/* tasks between loading one of our pointers and entering, or before leaving */
+	synchronize_rcu_tasks();
+	rcu_barrier();
+}

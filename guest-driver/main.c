@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* VMC guest driver: module parameters, start and end. */
+#include <linux/module.h>
+#include <xen/xen.h>
+
+#include "vmc.h"
+
+unsigned int vmc_ring_kb = 128;
+static int vmc_set_ring_kb(const char *val, const struct kernel_param *kp)
+{
+	unsigned int kb;
+	int err = kstrtouint(val, 0, &kb);
+
+	if (err)
+		return err;
+	if (!vmc_ring_size_ok(kb << 10) || kb > (VMC_RING_PAGES_MAX - 1) * 4)
+		return -EINVAL;
+	return param_set_uint(val, kp);
+}
+
+static const struct kernel_param_ops vmc_ring_kb_ops = {
+	.set = vmc_set_ring_kb,
+	.get = param_get_uint,
+};
+module_param_cb(ring_kb, &vmc_ring_kb_ops, &vmc_ring_kb, 0644);
+MODULE_PARM_DESC(ring_kb, "KiB of data in a new ring, a power of two from 4 to 256 (default 128)");
+
+unsigned int vmc_min_calls = 4;
+module_param_named(min_calls, vmc_min_calls, uint, 0644);
+MODULE_PARM_DESC(min_calls, "send calls after which a connection is offered a ring (default 4)");
+
+unsigned int vmc_min_bytes = 16384;
+module_param_named(min_bytes, vmc_min_bytes, uint, 0644);
+MODULE_PARM_DESC(min_bytes, "or bytes sent after which it is (default 16384)");
+
+unsigned int vmc_poll_us = 200;
+module_param_named(poll_us, vmc_poll_us, uint, 0644);
+MODULE_PARM_DESC(poll_us, "longest time in microseconds to look for data before sleeping; it adapts below that, 0 never polls (default 200)");
+
+unsigned int vmc_max_grants = 8192;
+module_param_named(max_grants, vmc_max_grants, uint, 0644);
+MODULE_PARM_DESC(max_grants, "grant references in use at most; the grant table is shared with network and disk (default 8192)");
+
+unsigned int vmc_max_mb;
+module_param_named(max_mb, vmc_max_mb, uint, 0644);
+MODULE_PARM_DESC(max_mb, "MiB of memory shared with peers at most, 0 for an eighth of RAM (default 0)");
+
+bool vmc_leaving;
+struct workqueue_struct *vmc_wq;
+atomic64_t vmc_reasons[VMC_R_MAX];
+
+static int __init vmc_init(void)
+{
+	int err;
+
+	if (!xen_domain())
+		return -ENODEV;
+	vmc_wq = alloc_workqueue("vmc", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (!vmc_wq)
+		return -ENOMEM;
+	vmc_status_init();
+	vmc_tcp_init();
+	err = vmc_conn_init();
+	if (err)
+		goto no_conn;
+	err = vmc_link_init();
+	if (err)
+		goto no_link;
+	return 0;
+
+no_link:
+	WRITE_ONCE(vmc_leaving, true);
+	vmc_conn_exit();
+no_conn:
+	vmc_status_exit();
+	destroy_workqueue(vmc_wq);
+	return err;
+}
+
+static void __exit vmc_exit(void)
+{
+	WRITE_ONCE(vmc_leaving, true);
+	/* sockets first, while the peers can still hear of it; then the channels */
+	vmc_conn_exit();
+	vmc_link_exit();
+	vmc_tx_exit();
+	vmc_status_exit();
+	destroy_workqueue(vmc_wq);
+	rcu_barrier();
+}
+
+module_init(vmc_init);
+module_exit(vmc_exit);
+
+MODULE_DESCRIPTION("VMC: shared-memory TCP between guests of one Xen host");
+MODULE_AUTHOR("The VMC authors");
+MODULE_LICENSE("GPL");
+MODULE_VERSION(VMC_VERSION);
+MODULE_ALIAS("xen:vmc");

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Memory shared with another domain, in both directions, with its budget. */
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+#include <xen/page.h>
+
+#include "vmc.h"
+
+atomic_t vmc_grants;
+atomic_t vmc_mapped;
+atomic64_t vmc_bytes;
+
+static bool vmc_budget_take(unsigned int pages, enum vmc_reason *why)
+{
+	u64 max_bytes = vmc_max_mb ? (u64)vmc_max_mb << 20 :
+				     ((u64)totalram_pages() << PAGE_SHIFT) / 8;
+
+	if (atomic_add_return(pages, &vmc_grants) > vmc_max_grants) {
+		*why = VMC_R_NO_GRANTS;
+		goto undo;
+	}
+	if (atomic64_add_return((s64)pages << PAGE_SHIFT, &vmc_bytes) > max_bytes) {
+		atomic64_sub((s64)pages << PAGE_SHIFT, &vmc_bytes);
+		*why = VMC_R_NO_MEMORY;
+		goto undo;
+	}
+	return true;
+undo:
+	atomic_sub(pages, &vmc_grants);
+	return false;
+}
+
+static void vmc_budget_give(unsigned int pages)
+{
+	atomic_sub(pages, &vmc_grants);
+	atomic64_sub((s64)pages << PAGE_SHIFT, &vmc_bytes);
+}
+
+/*
+ * Allocates zeroed pages and grants them, writable, to @domid. Process context.
+ * Returns 0, or -ENOMEM or -ENOSPC with the reason in *why.
+ */
+int vmc_shared_alloc(struct vmc_shared *s, unsigned int pages, u32 domid,
+		     enum vmc_reason *why)
+{
+	int ref;
+
+	memset(s, 0, sizeof(*s));
+	if (!vmc_budget_take(pages, why))
+		return -ENOMEM;
+	s->va = __vmalloc((size_t)pages << PAGE_SHIFT,
+			  GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY);
+	if (!s->va) {
+		vmc_budget_give(pages);
+		*why = VMC_R_NO_MEMORY;
+		return -ENOMEM;
+	}
+	s->pages = pages;
+	s->domid = domid;
+	for (; s->granted < pages; s->granted++) {
+		struct page *page = vmalloc_to_page((u8 *)s->va + s->granted * PAGE_SIZE);
+
+		ref = gnttab_grant_foreign_access(domid, xen_page_to_gfn(page), 0);
+		if (ref < 0) {
+			*why = VMC_R_NO_GRANTS;
+			vmc_shared_end(s);
+			vmc_shared_free(s);
+			return -ENOSPC;
+		}
+		s->ref[s->granted] = ref;
+	}
+	return 0;
+}
+
+/*
+ * Takes the other domain's access away. A page that it still maps keeps an
+ * extra reference until the grant table's deferred list gets it back, so the
+ * page is never given to someone else while it is mapped there.
+ */
+void vmc_shared_end(struct vmc_shared *s)
+{
+	while (s->granted) {
+		struct page *page;
+
+		s->granted--;
+		page = vmalloc_to_page((u8 *)s->va + s->granted * PAGE_SIZE);
+		get_page(page);
+		gnttab_end_foreign_access(s->ref[s->granted], page);
+	}
+}
+
+/* Frees the memory; access has to be ended. The reader may be using it until RCU says not. */
+void vmc_shared_free(struct vmc_shared *s)
+{
+	if (!s->va)
+		return;
+	WARN_ON_ONCE(s->granted);
+	vmc_budget_give(s->pages);
+	vfree(s->va);
+	s->va = NULL;
+}
+
+/* Maps @pages pages of @domid. Process context. Returns 0, -ENOMEM or -EIO. */
+int vmc_foreign_map(struct vmc_foreign *f, u32 domid, const u32 *ref,
+		    unsigned int pages)
+{
+	struct gnttab_map_grant_ref *op;
+	unsigned int i, good = 0;
+	int err;
+
+	op = kcalloc(pages, sizeof(*op), GFP_KERNEL);
+	if (!op)
+		return -ENOMEM;
+	err = gnttab_alloc_pages(pages, f->page);
+	if (err)
+		goto out;
+	for (i = 0; i < pages; i++)
+		gnttab_set_map_op(&op[i], (unsigned long)page_address(f->page[i]),
+				  GNTMAP_host_map, ref[i], domid);
+	err = gnttab_map_refs(op, NULL, f->page, pages);
+	if (err)
+		pr_warn_ratelimited("vmc: mapping %u pages of domain %u: %d\n", pages, domid, err);
+	for (i = 0; i < pages; i++) {
+		f->handle[i] = INVALID_GRANT_HANDLE;
+		if (!op[i].status) {
+			f->handle[i] = op[i].handle;
+			good++;
+		}
+	}
+	f->pages = pages;
+	atomic_add(good, &vmc_mapped);
+	if (err || good != pages) {
+		vmc_foreign_unmap(f);
+		err = -EIO;
+	}
+out:
+	kfree(op);
+	return err;
+}
+
+/* Unmaps and frees. Nobody may be touching the pages. Process context. */
+void vmc_foreign_unmap(struct vmc_foreign *f)
+{
+	struct gnttab_unmap_grant_ref *op;
+	struct gntab_unmap_queue_data data = {};
+	struct page **page;
+	unsigned int i, n = 0;
+	int err = 0;
+
+	if (!f->pages)
+		return;
+	/* cannot be allowed to fail: a foreign page must not stay mapped */
+	op = kcalloc(f->pages, sizeof(*op), GFP_KERNEL | __GFP_NOFAIL);
+	page = kcalloc(f->pages, sizeof(*page), GFP_KERNEL | __GFP_NOFAIL);
+	for (i = 0; i < f->pages; i++) {
+		if (f->handle[i] == INVALID_GRANT_HANDLE)
+			continue;
+		gnttab_set_unmap_op(&op[n], (unsigned long)page_address(f->page[i]),
+				    GNTMAP_host_map, f->handle[i]);
+		page[n++] = f->page[i];
+	}
+	if (n) {
+		data.unmap_ops = op;
+		data.pages = page;
+		data.count = n;
+		err = gnttab_unmap_refs_sync(&data);
+		atomic_sub(n, &vmc_mapped);
+	}
+	if (WARN_ON_ONCE(err))
+		pr_err("vmc: unmapping %u foreign pages: %d; they are not reused\n", n, err);
+	else
+		gnttab_free_pages(f->pages, f->page);
+	f->pages = 0;
+	kfree(page);
+	kfree(op);
+}

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The rings of a channel: ours, which the peer writes, and the peer's, which
+ * we write. PROTOCOL.md, "Rings on a channel", has the states.
+ */
+#include <linux/jiffies.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "vmc.h"
+
+#define VMC_RING_IDLE	(2 * HZ)
+
+/* ------------------------------------------------------------ our rings */
+
+static int vmc_pool_announce(struct vmc_chan *ch, const struct vmc_rxring *r)
+{
+	struct vmc_c_ring_add m = {
+		.h = { VMC_C_RING_ADD, sizeof(m), r->id },
+		.pages = r->mem.pages,
+	};
+	unsigned int i;
+	int err;
+
+	for (m.first = 0; m.first < r->mem.pages; m.first += m.count) {
+		m.count = min(r->mem.pages - m.first, VMC_GREFS_PER_MSG);
+		memset(m.ref, 0, sizeof(m.ref));
+		for (i = 0; i < m.count; i++)
+			m.ref[i] = r->mem.ref[m.first + i];
+		err = vmc_chan_send(ch, &m.h);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void vmc_pool_rx_free(struct vmc_rxring *r)
+{
+	vmc_shared_end(&r->mem);
+	vmc_shared_free(&r->mem);
+	vmc_chan_put(r->chan);
+	kfree(r);
+}
+
+static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, enum vmc_reason *why)
+{
+	struct vmc_rxring *r;
+	u32 id;
+
+	for (id = 0; id < VMC_RINGS_MAX; id++)
+		if (!rcu_access_pointer(ch->rx[id]))
+			break;
+	if (id == VMC_RINGS_MAX) {
+		*why = VMC_R_LIMIT;
+		return NULL;
+	}
+	r = kzalloc(sizeof(*r), GFP_KERNEL);
+	if (!r) {
+		*why = VMC_R_NO_MEMORY;
+		return NULL;
+	}
+	if (vmc_shared_alloc(&r->mem, 1 + vmc_ring_kb / 4, ch->domid, why)) {
+		kfree(r);
+		return NULL;
+	}
+	r->chan = ch;
+	r->id = id;
+	kref_get(&ch->ref);
+	INIT_LIST_HEAD(&r->node);
+	if (vmc_pool_announce(ch, r)) {
+		*why = VMC_R_LIMIT;
+		vmc_pool_rx_free(r);
+		return NULL;
+	}
+	ch->rx_rings++;
+	rcu_assign_pointer(ch->rx[id], r);
+	return r;
+}
+
+/* A ring ready for a stream, its wait word armed, or NULL with the reason. */
+struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, enum vmc_reason *why)
+{
+	struct vmc_ring_hdr *hdr;
+	struct vmc_rxring *r;
+
+	r = list_first_entry_or_null(&ch->rx_free, struct vmc_rxring, node);
+	if (r)
+		list_del_init(&r->node);
+	else
+		r = vmc_pool_rx_new(ch, why);
+	if (!r)
+		return NULL;
+	hdr = r->mem.va;
+	vmc_ring_reset(hdr);
+	vmc_store(&hdr->cons_wait, 1);
+	vmc_ring_cons_init(&r->cons, hdr, (r->mem.pages - 1) * PAGE_SIZE);
+	r->in_use = true;
+	r->peer_done = false;
+	return r;
+}
+
+/* The reader is finished with the ring. Any context. */
+void vmc_pool_rx_release(struct vmc_rxring *r)
+{
+	struct vmc_chan *ch = r->chan;
+
+	RCU_INIT_POINTER(r->conn, NULL);
+	llist_add(&r->released, &ch->released);
+	vmc_chan_queue(ch);
+}
+
+static void vmc_pool_rx_idle(struct vmc_chan *ch, struct vmc_rxring *r)
+{
+	if (r->in_use || !r->peer_done || r->retiring)
+		return;
+	r->idle_since = jiffies;
+	list_add(&r->node, &ch->rx_free);
+}
+
+/* The writer promises not to touch the ring again. */
+int vmc_pool_rx_done(struct vmc_chan *ch, u32 id)
+{
+	struct vmc_rxring *r;
+	struct vmc_conn *conn;
+
+	r = id < VMC_RINGS_MAX ?
+	    rcu_dereference_protected(ch->rx[id], lockdep_is_held(&ch->mutex)) : NULL;
+	if (!r || r->peer_done || r->retiring)
+		return -EPROTO;
+	r->peer_done = true;
+	/* a writer that could not even map the ring could not close it either */
+	vmc_set_bit64(&((struct vmc_ring_hdr *)r->mem.va)->prod, VMC_RING_CLOSED_BIT);
+	if (!r->in_use) {
+		vmc_pool_rx_idle(ch, r);
+		return 0;
+	}
+
+	rcu_read_lock();
+	conn = rcu_dereference(r->conn);
+	if (conn && !kref_get_unless_zero(&conn->ref))
+		conn = NULL;
+	rcu_read_unlock();
+	if (!conn)
+		return 0;
+	/* an application that never reads again must not hold an empty ring */
+	if (mutex_trylock(&conn->rx_mutex)) {
+		if (rcu_access_pointer(conn->rx) == r && !vmc_rx_pending(conn))
+			vmc_rx_end(conn);
+		mutex_unlock(&conn->rx_mutex);
+	}
+	conn->sk->sk_data_ready(conn->sk);
+	vmc_conn_put(conn);
+	return 0;
+}
+
+int vmc_pool_rx_gone(struct vmc_chan *ch, u32 id)
+{
+	struct vmc_rxring *r;
+
+	r = id < VMC_RINGS_MAX ?
+	    rcu_dereference_protected(ch->rx[id], lockdep_is_held(&ch->mutex)) : NULL;
+	if (!r || !r->retiring)
+		return -EPROTO;
+	RCU_INIT_POINTER(ch->rx[id], NULL);
+	ch->rx_rings--;
+	list_add(&r->node, &ch->rx_gone);
+	return 0;
+}
+
+/* ----------------------------------------------------- the peer's rings */
+
+int vmc_pool_tx_add(struct vmc_chan *ch, const struct vmc_c_ring_add *m)
+{
+	struct vmc_txring *t;
+	u32 data = m->pages - 1u;
+
+	if (m->h.id >= VMC_RINGS_MAX || m->pages < 2 || m->pages > VMC_RING_PAGES_MAX ||
+	    data & (data - 1) || !m->count || m->count > VMC_GREFS_PER_MSG ||
+	    m->first + m->count > m->pages)
+		return -EPROTO;
+	t = rcu_dereference_protected(ch->tx[m->h.id], lockdep_is_held(&ch->mutex));
+	if (!t) {
+		if (m->first)
+			return -EPROTO;
+		t = kzalloc(sizeof(*t), GFP_KERNEL);
+		if (!t)
+			return -ENOMEM;
+		t->chan = ch;
+		t->id = m->h.id;
+		t->pages = m->pages;
+		INIT_LIST_HEAD(&t->node);
+		rcu_assign_pointer(ch->tx[t->id], t);
+	}
+	if (t->pages != m->pages || t->known != m->first)
+		return -EPROTO;
+	memcpy(t->ref + m->first, m->ref, m->count * sizeof(t->ref[0]));
+	t->known += m->count;
+	return 0;
+}
+
+int vmc_pool_tx_del(struct vmc_chan *ch, u32 id)
+{
+	struct vmc_txring *t;
+
+	t = id < VMC_RINGS_MAX ?
+	    rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex)) : NULL;
+	if (!t || READ_ONCE(t->busy))
+		return -EPROTO;
+	RCU_INIT_POINTER(ch->tx[id], NULL);
+	list_add(&t->node, &ch->tx_gone);
+	return 0;
+}
+
+int vmc_pool_tx_map(struct vmc_txring *t)
+{
+	int err;
+
+	if (!t->mapped) {
+		err = vmc_foreign_map(&t->map, t->chan->domid, t->ref, t->pages);
+		if (err)
+			return err;
+		t->mapped = true;
+	}
+	vmc_ring_prod_init(&t->prod, vmc_foreign_va(&t->map, 0), (t->pages - 1) * PAGE_SIZE);
+	return 0;
+}
+
+/* The writer is finished with the ring, which is closed. Any context. */
+void vmc_pool_tx_done(struct vmc_txring *t)
+{
+	struct vmc_msg m = { VMC_C_DONE, sizeof(m), t->id };
+	struct vmc_chan *ch = t->chan;
+
+	RCU_INIT_POINTER(t->conn, NULL);
+	smp_store_release(&t->busy, false);
+	vmc_chan_bell_data(ch, m.id);	/* the reader may sleep on the open ring */
+	vmc_chan_send(ch, &m);
+}
+
+/* --------------------------------------------------------- housekeeping */
+
+static void vmc_pool_settle(struct vmc_chan *ch)
+{
+	struct vmc_rxring *r, *tmp;
+
+	llist_for_each_entry_safe(r, tmp, llist_del_all(&ch->released), released) {
+		r->in_use = false;
+		if (ch->dead)
+			list_add(&r->node, &ch->rx_gone);
+		else
+			vmc_pool_rx_idle(ch, r);
+	}
+}
+
+static void vmc_pool_retire(struct vmc_chan *ch)
+{
+	struct vmc_rxring *r, *tmp;
+
+	list_for_each_entry_safe(r, tmp, &ch->rx_free, node) {
+		struct vmc_msg m = { VMC_C_RING_DEL, sizeof(m), r->id };
+
+		if (time_before(jiffies, r->idle_since + VMC_RING_IDLE))
+			continue;
+		list_del_init(&r->node);
+		r->retiring = true;
+		vmc_chan_send(ch, &m);
+	}
+	if (!list_empty(&ch->rx_free))
+		mod_delayed_work(vmc_wq, &ch->trim, VMC_RING_IDLE / 2);
+}
+
+/* Everything that waits for a grace period, with one for all. */
+static void vmc_pool_reap(struct vmc_chan *ch)
+{
+	struct vmc_rxring *r, *rtmp;
+	struct vmc_txring *t, *ttmp;
+
+	if (list_empty(&ch->rx_gone) && list_empty(&ch->tx_gone))
+		return;
+	synchronize_rcu();
+	list_for_each_entry_safe(t, ttmp, &ch->tx_gone, node) {
+		struct vmc_msg m = { VMC_C_RING_GONE, sizeof(m), t->id };
+
+		list_del(&t->node);
+		if (t->mapped)
+			vmc_foreign_unmap(&t->map);
+		vmc_chan_send(ch, &m);
+		kfree(t);
+	}
+	list_for_each_entry_safe(r, rtmp, &ch->rx_gone, node) {
+		list_del(&r->node);
+		vmc_pool_rx_free(r);
+	}
+}
+
+/* After each run of the channel's worker. */
+void vmc_pool_tidy(struct vmc_chan *ch)
+{
+	vmc_pool_settle(ch);
+	if (!ch->dead)
+		vmc_pool_retire(ch);
+	vmc_pool_reap(ch);
+}
+
+static void vmc_pool_end_tx(struct vmc_txring *t, enum vmc_reason why)
+{
+	struct vmc_conn *conn;
+
+	rcu_read_lock();
+	conn = rcu_dereference(t->conn);
+	if (conn && !kref_get_unless_zero(&conn->ref))
+		conn = NULL;
+	rcu_read_unlock();
+	if (!conn)
+		return;
+	lock_sock(conn->sk);
+	if (rcu_access_pointer(conn->tx) == t)
+		vmc_tx_end(conn, why);
+	release_sock(conn->sk);
+	vmc_conn_put(conn);
+}
+
+static void vmc_pool_end_rx(struct vmc_rxring *r)
+{
+	struct vmc_conn *conn;
+
+	/* one-sided: what is in the ring now is what the reader will get */
+	vmc_set_bit64(&((struct vmc_ring_hdr *)r->mem.va)->prod, VMC_RING_CLOSED_BIT);
+	rcu_read_lock();
+	conn = rcu_dereference(r->conn);
+	if (conn && kref_get_unless_zero(&conn->ref)) {
+		rcu_read_unlock();
+		conn->sk->sk_data_ready(conn->sk);
+		vmc_conn_put(conn);
+		return;
+	}
+	rcu_read_unlock();
+}
+
+/*
+ * The channel ends: writers go back to TCP and every foreign page is unmapped
+ * when this returns. Readers keep the memory, which is ours, until they have
+ * read it. The channel is dead.
+ */
+void vmc_pool_end(struct vmc_chan *ch, enum vmc_reason why)
+{
+	struct vmc_rxring *r;
+	struct vmc_txring *t;
+	u32 id;
+
+	for (id = 0; id < VMC_RINGS_MAX; id++) {
+		t = rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex));
+		if (!t)
+			continue;
+		vmc_pool_end_tx(t, why);
+		RCU_INIT_POINTER(ch->tx[id], NULL);
+		list_add(&t->node, &ch->tx_gone);
+	}
+	vmc_pool_settle(ch);
+	for (id = 0; id < VMC_RINGS_MAX; id++) {
+		r = rcu_dereference_protected(ch->rx[id], lockdep_is_held(&ch->mutex));
+		if (!r)
+			continue;
+		RCU_INIT_POINTER(ch->rx[id], NULL);
+		if (r->in_use) {
+			vmc_pool_end_rx(r);
+			vmc_shared_end(&r->mem);
+		} else if (list_empty(&r->node)) {
+			list_add(&r->node, &ch->rx_gone);	/* retiring, or DONE missing */
+		} else {
+			list_move(&r->node, &ch->rx_gone);
+		}
+	}
+	ch->rx_rings = 0;
+	vmc_pool_reap(ch);
+}

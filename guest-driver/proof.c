@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Proof that a guest holds one end of a connection; PROTOCOL.md, "Proof". */
+#include <crypto/blake2s.h>
+
+#include "vmc.h"
+
+/*
+ * @kind: 1 OFFER, 2 ACCEPT. @by_opener: whether the prover opened the
+ * connection. Both ends compute the same for the same arguments.
+ */
+void vmc_proof(const struct vmc_conn *conn, u8 kind, bool by_opener, u32 offer_id,
+	       u32 ring_id, const u8 *nonce, u8 *out)
+{
+	struct vmc_proof_input in = {
+		.kind = kind,
+		.opener = by_opener,
+		.offer_id = offer_id,
+		.ring_id = ring_id,
+	};
+
+	if (conn->opener) {
+		in.tuple = conn->tuple;
+	} else {
+		memcpy(in.tuple.saddr, conn->tuple.daddr, sizeof(in.tuple.saddr));
+		memcpy(in.tuple.daddr, conn->tuple.saddr, sizeof(in.tuple.daddr));
+		in.tuple.sport = conn->tuple.dport;
+		in.tuple.dport = conn->tuple.sport;
+	}
+	memcpy(in.nonce, nonce, VMC_NONCE_LEN);
+	blake2s(out, (const u8 *)&in, (const u8 *)&conn->key, VMC_PROOF_LEN, sizeof(in),
+		sizeof(conn->key));
+}

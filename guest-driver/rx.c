@@ -1,0 +1,550 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The reader's side of a connection: giving out a ring, reading TCP and the
+ * ring in the order in which they were written, going back to TCP. All of it
+ * under conn->rx_mutex.
+ */
+#include <linux/sched/clock.h>
+#include <linux/sched/signal.h>
+#include <net/busy_poll.h>
+
+#include "vmc.h"
+
+#define VMC_RX_CHUNK	(32u << 10)	/* given back to the writer at once */
+#define VMC_POLL_START	(8 * NSEC_PER_USEC)
+
+/* -------------------------------------------------------------- offers */
+
+static void vmc_rx_reject(struct vmc_chan *ch, u32 offer_id, enum vmc_reason why)
+{
+	struct vmc_c_reject m = {
+		.h = { VMC_C_REJECT, sizeof(m), offer_id },
+		.reason = why,
+	};
+
+	vmc_count(why);
+	vmc_chan_send(ch, &m.h);
+}
+
+/* chan->mutex held */
+void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
+{
+	struct vmc_c_accept answer = {
+		.h = { VMC_C_ACCEPT, sizeof(answer), m->h.id },
+	};
+	struct vmc_conn *conn = vmc_conn_by_offer(m);
+	enum vmc_reason why = VMC_R_NONE;
+	struct vmc_rxring *r = NULL;
+
+	if (IS_ERR(conn)) {
+		vmc_rx_reject(ch, m->h.id, PTR_ERR(conn) == -EACCES ? VMC_R_PROOF :
+								     VMC_R_NO_SOCKET);
+		return;
+	}
+	mutex_lock(&conn->rx_mutex);
+	lock_sock(conn->sk);
+	if (conn->detached || READ_ONCE(vmc_leaving))
+		why = VMC_R_UNLOAD;
+	else if (conn->rx_state != VMC_RX_TCP || !vmc_conn_ops(conn))
+		why = VMC_R_NOT_READY;
+	else
+		r = vmc_pool_rx_get(ch, &why);
+	if (r) {
+		rcu_assign_pointer(r->conn, conn);
+		rcu_assign_pointer(conn->rx, r);
+		WRITE_ONCE(conn->rx_state, VMC_RX_OPEN);
+		atomic_inc(&ch->rx_streams);
+	}
+	release_sock(conn->sk);
+	mutex_unlock(&conn->rx_mutex);
+
+	if (r) {
+		answer.ring_id = r->id;
+		vmc_proof(conn, 2, conn->opener, m->h.id, r->id, m->nonce, answer.proof);
+		vmc_chan_send(ch, &answer.h);
+	} else {
+		vmc_rx_reject(ch, m->h.id, why);
+	}
+	vmc_conn_put(conn);
+}
+
+/* -------------------------------------------------------------- ending */
+
+/* The ring is closed and read to its end (or given up). rx_mutex, or the last reference. */
+void vmc_rx_end(struct vmc_conn *conn)
+{
+	struct vmc_rxring *r = rcu_dereference_protected(conn->rx, 1);
+
+	WRITE_ONCE(conn->rx_state, VMC_RX_TCP);
+	RCU_INIT_POINTER(conn->rx, NULL);
+	atomic_dec(&r->chan->rx_streams);
+	atomic64_inc(&r->chan->ended);
+	vmc_pool_rx_release(r);
+}
+
+/* One-sided: the writer will find it out. Any context. */
+void vmc_rx_close(struct vmc_conn *conn)
+{
+	struct vmc_rxring *r;
+
+	rcu_read_lock();
+	r = rcu_dereference(conn->rx);
+	if (r) {
+		vmc_set_bit64(&r->cons.hdr->prod, VMC_RING_CLOSED_BIT);
+		vmc_chan_bell_space(r->chan, r->id);
+	}
+	rcu_read_unlock();
+}
+
+/* Bytes in the ring that nobody has read, by private and published positions. */
+u32 vmc_rx_pending(struct vmc_conn *conn)
+{
+	struct vmc_rxring *r;
+	u32 n = 0;
+
+	rcu_read_lock();
+	r = rcu_dereference(conn->rx);
+	if (r)
+		n = min_t(u64, r->cons.size,
+			  VMC_RING_POS(vmc_load(&r->cons.hdr->prod)) -
+			  READ_ONCE(r->cons.cons));
+	rcu_read_unlock();
+	return n;
+}
+
+/* The writer published something impossible: this stream can't be trusted any more. */
+static int vmc_rx_broken(struct vmc_conn *conn, struct vmc_rxring *r)
+{
+	struct sock *sk = conn->sk;
+
+	vmc_chan_broken(r->chan, "ring read by us");
+	vmc_rx_close(conn);
+	vmc_rx_end(conn);
+	lock_sock(sk);
+	vmc_tx_end(conn, VMC_R_PROTOCOL);
+	conn->tx_never = true;
+	sk->sk_shutdown |= RCV_SHUTDOWN;
+	release_sock(sk);
+	return -ECONNRESET;
+}
+
+/* ------------------------------------------------- leftovers into TCP */
+
+static int vmc_rx_skb_add(struct sock *sk, struct sk_buff *before, struct vmc_rxring *r,
+			  u32 done, u32 len, u32 seq)
+{
+	struct sk_buff *skb;
+	u32 put = 0;
+
+	skb = alloc_skb(len, GFP_KERNEL);
+	if (!skb)
+		return -ENOMEM;
+	if (!sk_rmem_schedule(sk, skb, skb->truesize)) {
+		kfree_skb(skb);
+		return -ENOMEM;
+	}
+	while (put < len) {
+		u32 off, n = vmc_ring_cons_span(&r->cons, done + put, len - put, &off);
+
+		skb_put_data(skb, (u8 *)vmc_rxring_data(r) + off, n);
+		put += n;
+	}
+	TCP_SKB_CB(skb)->seq = seq;
+	TCP_SKB_CB(skb)->end_seq = seq + len;
+	TCP_SKB_CB(skb)->tcp_flags = TCPHDR_ACK;
+	skb_set_owner_r(skb, sk);
+	if (before)
+		__skb_queue_before(&sk->sk_receive_queue, before, skb);
+	else
+		__skb_queue_tail(&sk->sk_receive_queue, skb);
+	return 0;
+}
+
+/*
+ * The first queued segment behind @boundary, or NULL; one that straddles it
+ * is split there. -ENOMEM as an error pointer.
+ */
+static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary)
+{
+	struct sk_buff *skb, *tail;
+	u32 keep;
+
+	skb_queue_walk(&sk->sk_receive_queue, skb) {
+		if (!before(TCP_SKB_CB(skb)->seq, boundary))
+			return skb;
+		keep = boundary - TCP_SKB_CB(skb)->seq;
+		if (keep > skb->len ||
+		    (keep == skb->len && !(TCP_SKB_CB(skb)->tcp_flags & TCPHDR_FIN)))
+			continue;
+		tail = alloc_skb(0, GFP_KERNEL);
+		if (!tail)
+			return ERR_PTR(-ENOMEM);
+		skb_split(skb, tail, keep);
+		tail->truesize += tail->len;
+		if (!sk_rmem_schedule(sk, tail, tail->truesize))
+			pr_debug("vmc: over the receive budget by %u\n", tail->truesize);
+		TCP_SKB_CB(tail)->seq = boundary;
+		TCP_SKB_CB(tail)->end_seq = TCP_SKB_CB(skb)->end_seq;
+		TCP_SKB_CB(tail)->tcp_flags = TCP_SKB_CB(skb)->tcp_flags;
+		TCP_SKB_CB(skb)->end_seq = boundary;
+		TCP_SKB_CB(skb)->tcp_flags &= ~TCPHDR_FIN;
+		skb_set_owner_r(tail, sk);
+		__skb_queue_after(&sk->sk_receive_queue, skb, tail);
+		return tail;
+	}
+	return NULL;
+}
+
+/*
+ * Closes the ring and puts its unread bytes where they belong in the socket's
+ * receive queue: at the boundary, what lies before it moved back by as much.
+ * rx_mutex and socket lock. 0, -EAGAIN while TCP has not delivered up to the
+ * boundary, -ENOMEM.
+ */
+int vmc_rx_to_tcp(struct vmc_conn *conn)
+{
+	struct sock *sk = conn->sk;
+	struct tcp_sock *tp = tcp_sk(sk);
+	struct vmc_rxring *r = rcu_dereference_protected(conn->rx, 1);
+	struct sk_buff *behind, *skb;
+	u32 left, done, n, start;
+	int err;
+
+	if (!r)
+		return 0;
+	err = vmc_ring_cons_close(&r->cons);
+	vmc_chan_bell_space(r->chan, r->id);
+	left = r->cons.pos - r->cons.cons;
+	if (err || !left)
+		goto end;
+	if (conn->rx_state == VMC_RX_OPEN) {
+		conn->boundary = vmc_load(&r->cons.hdr->boundary);
+		WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
+	}
+	if (before(conn->boundary, tp->copied_seq))
+		goto end;		/* a lie: nothing is owed */
+	if (after(conn->boundary, tp->rcv_nxt))
+		return sk->sk_state == TCP_CLOSE ? 0 : -EAGAIN;
+
+	behind = vmc_rx_split(sk, conn->boundary);
+	if (IS_ERR(behind))
+		return PTR_ERR(behind);
+	/*
+	 * Positions in the queue that lie before the boundary move back by the
+	 * bytes inserted. In parts, so that lack of memory leaves a valid queue.
+	 */
+	for (done = 0; done < left; done += n) {
+		n = min(left - done, VMC_RX_CHUNK);
+		start = conn->boundary - n;
+		err = vmc_rx_skb_add(sk, behind, r, done, n, start);
+		if (err)
+			break;
+		skb_queue_walk(&sk->sk_receive_queue, skb) {
+			if (behind ? skb->next == behind :
+				     skb_queue_is_last(&sk->sk_receive_queue, skb))
+				break;	/* the new one */
+			TCP_SKB_CB(skb)->seq -= n;
+			TCP_SKB_CB(skb)->end_seq -= n;
+		}
+		WRITE_ONCE(tp->copied_seq, tp->copied_seq - n);
+		tp->rcvq_space.seq -= n;
+	}
+	vmc_ring_cons_advance(&r->cons, done);
+	atomic64_add(done, &r->chan->rx_bytes);
+	if (err)
+		return err;
+end:
+	vmc_rx_end(conn);
+	return 0;
+}
+
+/* ------------------------------------------------------------- reading */
+
+/*
+ * For tcp_poll(), without a lock: is there something in the ring, and is it
+ * the ring's turn? Asks to be woken if not.
+ */
+bool vmc_rx_readable(const struct sock *sk, u32 want)
+{
+	struct vmc_rxring *r;
+	struct vmc_conn *conn;
+	bool ready = false;
+
+	rcu_read_lock();
+	conn = vmc_conn_peek(sk);
+	r = conn ? rcu_dereference(conn->rx) : NULL;
+	if (r) {
+		/* bytes of TCP's that come first make the socket readable by themselves */
+		if (READ_ONCE(conn->rx_state) == VMC_RX_SEGMENT &&
+		    READ_ONCE(tcp_sk(sk)->copied_seq) != READ_ONCE(conn->boundary))
+			want = U32_MAX;
+		vmc_ring_cons_wait(&r->cons);
+		if (want != U32_MAX) {
+			u64 word = vmc_load(&r->cons.hdr->prod);
+
+			ready = VMC_RING_POS(word) - READ_ONCE(r->cons.cons) >= want;
+		}
+	}
+	rcu_read_unlock();
+	return ready;
+}
+
+/* What a sleeping reader waits for. @arm: ask to be woken. Without a lock. */
+static bool vmc_rx_may_go_on(struct vmc_conn *conn, u32 peeked, bool arm)
+{
+	struct sock *sk = conn->sk;
+	struct tcp_sock *tp = tcp_sk(sk);
+	struct vmc_rxring *r;
+	bool ready = false, ring_turn = false;
+
+	if (READ_ONCE(sk->sk_err) || READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN ||
+	    READ_ONCE(conn->detached) || inet_sk_state_load(sk) == TCP_CLOSE)
+		return true;
+	rcu_read_lock();
+	r = rcu_dereference(conn->rx);
+	if (r) {
+		u8 state = READ_ONCE(conn->rx_state);
+
+		ring_turn = state == VMC_RX_SEGMENT &&
+			    READ_ONCE(tp->copied_seq) == READ_ONCE(conn->boundary);
+		if (state == VMC_RX_OPEN || ring_turn) {
+			if (arm)
+				vmc_ring_cons_wait(&r->cons);
+			ready = vmc_ring_cons_ready(&r->cons, peeked + 1);
+		}
+	}
+	rcu_read_unlock();
+	if (ready || ring_turn)
+		return ready;
+	if (peeked)
+		return (u32)(READ_ONCE(tp->rcv_nxt) - READ_ONCE(tp->copied_seq)) > peeked;
+	return !skb_queue_empty_lockless(&sk->sk_receive_queue);
+}
+
+/*
+ * A short look before sleeping, as KVM's halt polling does it: the budget
+ * doubles while waits turn out short and is dropped after a long one.
+ */
+static bool vmc_rx_poll(struct vmc_conn *conn, u32 peeked)
+{
+	u64 end, now = local_clock();
+
+	if (!conn->rx_poll_ns)
+		return false;
+	end = now + conn->rx_poll_ns;
+	do {
+		if (vmc_rx_may_go_on(conn, peeked, false))
+			return true;
+		if (need_resched() || signal_pending(current))
+			return false;
+		cpu_relax();
+	} while (local_clock() < end);
+	return false;
+}
+
+static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 peeked)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	struct sock *sk = conn->sk;
+	u32 max = vmc_poll_us * NSEC_PER_USEC;
+	u64 start = local_clock(), took;
+
+	if (!rcu_access_pointer(conn->rx) || !vmc_rx_poll(conn, peeked)) {
+		add_wait_queue(sk_sleep(sk), &wait);
+		sk_set_bit(SOCKWQ_ASYNC_WAITDATA, sk);
+		if (!vmc_rx_may_go_on(conn, peeked, true))
+			*timeo = wait_woken(&wait, TASK_INTERRUPTIBLE, *timeo);
+		sk_clear_bit(SOCKWQ_ASYNC_WAITDATA, sk);
+		remove_wait_queue(sk_sleep(sk), &wait);
+	}
+	took = local_clock() - start;
+	if (took > max)
+		conn->rx_poll_ns = 0;
+	else if (took > conn->rx_poll_ns)
+		conn->rx_poll_ns = min_t(u64, max, max_t(u64, VMC_POLL_START,
+							 2ull * conn->rx_poll_ns));
+}
+
+/* Copies from the ring to the caller. Bytes, or -EFAULT. */
+static int vmc_rx_copy(struct vmc_conn *conn, struct vmc_rxring *r, struct msghdr *msg,
+		       u32 len, int flags)
+{
+	u32 done = 0;
+
+	while (done < len) {
+		u32 off, part, n = vmc_ring_cons_span(&r->cons, done, len - done, &off);
+
+		if (flags & MSG_TRUNC)
+			part = n;	/* TCP: discard without copying */
+		else
+			part = copy_to_iter((u8 *)vmc_rxring_data(r) + off, n, &msg->msg_iter);
+		done += part;
+		if (part < n)
+			break;
+	}
+	if (flags & MSG_PEEK)
+		return done ? done : -EFAULT;
+	vmc_ring_cons_advance(&r->cons, done);
+	atomic64_add(done, &r->chan->rx_bytes);
+	if (vmc_ring_cons_notify(&r->cons))
+		vmc_chan_bell_space(r->chan, r->id);
+	return done ? done : -EFAULT;
+}
+
+/* TCP has nothing more to say: an error, the end, or a dead connection. */
+static bool vmc_rx_finished(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_err) || READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN ||
+	       inet_sk_state_load(sk) == TCP_CLOSE || sock_flag(sk, SOCK_DONE);
+}
+
+/*
+ * One step without sleeping, of at most @len bytes. Bytes; 0 at the end of the
+ * stream; -EAGAIN if there is nothing now; an error. @have: bytes were already
+ * returned to this caller, so errors and the end have to wait for the next call.
+ */
+static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags,
+		       int *addr_len, bool have)
+{
+	struct sock *sk = conn->sk;
+	struct tcp_sock *tp = tcp_sk(sk);
+	struct vmc_rxring *r;
+	u32 rcv_nxt;
+	s32 left;
+	int avail;
+
+	r = rcu_dereference_protected(conn->rx, lockdep_is_held(&conn->rx_mutex));
+	if (!r)
+		goto tcp;
+	/*
+	 * TCP first, then the ring: what TCP brings from behind a segment comes
+	 * after the ring has shown the segment.
+	 */
+	rcv_nxt = READ_ONCE(tp->rcv_nxt);
+	virt_rmb();
+	avail = vmc_ring_cons_avail(&r->cons);
+	if (avail == -EPROTO)
+		return vmc_rx_broken(conn, r);
+	if (!r->cons.pos) {
+		if (avail == -EPIPE) {
+			vmc_rx_end(conn);
+			goto tcp;
+		}
+		left = rcv_nxt - tp->copied_seq;
+		if (left > 0)
+			len = min_t(size_t, len, left);
+		else if (!vmc_rx_finished(sk))
+			return -EAGAIN;
+		goto tcp;
+	}
+	if (conn->rx_state == VMC_RX_OPEN) {
+		conn->boundary = vmc_load(&r->cons.hdr->boundary);
+		if (before(conn->boundary, tp->copied_seq))
+			return vmc_rx_broken(conn, r);
+		WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
+	}
+	left = conn->boundary - tp->copied_seq;
+	if (left > 0) {
+		len = min_t(size_t, len, left);
+		goto tcp;
+	}
+	if (avail > 0)
+		return vmc_rx_copy(conn, r, msg, min3(len, (size_t)avail, (size_t)VMC_RX_CHUNK),
+				   flags);
+	if (avail == -EPIPE) {
+		vmc_rx_end(conn);
+		goto tcp;
+	}
+	if (!vmc_rx_finished(sk))
+		return -EAGAIN;
+tcp:
+	if (have && skb_queue_empty_lockless(&sk->sk_receive_queue))
+		return -EAGAIN;
+	return vmc_base(sk)->recvmsg(sk, msg, len, (flags & ~MSG_WAITALL) | MSG_DONTWAIT,
+				     addr_len);
+}
+
+/*
+ * Whoever polls this socket has to hear of what comes next, even if it read
+ * only a part. Nobody polls: nobody has to be told.
+ */
+static void vmc_rx_rearm(struct vmc_conn *conn)
+{
+	struct sock *sk = conn->sk;
+	struct vmc_rxring *r;
+	u64 seen;
+
+	r = rcu_dereference_protected(conn->rx, lockdep_is_held(&conn->rx_mutex));
+	if (!r)
+		return;
+	if (!waitqueue_active(sk_sleep(sk)) && !sock_flag(sk, SOCK_FASYNC))
+		return;
+	seen = r->cons.pos;
+	vmc_ring_cons_wait(&r->cons);
+	if (VMC_RING_POS(vmc_load(&r->cons.hdr->prod)) != seen)
+		sk->sk_data_ready(sk);
+}
+
+/*
+ * recvmsg() for a watched socket: TCP's results, whichever way the bytes came.
+ * Sets *native if the driver let go before anything was read: the caller then
+ * calls TCP itself.
+ */
+int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags,
+		int *addr_len, bool *native)
+{
+	struct sock *sk = conn->sk;
+	long timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT);
+	int target = sock_rcvlowat(sk, flags & MSG_WAITALL, len);
+	int copied = 0, peeked = 0, ret;
+
+	mutex_lock(&conn->rx_mutex);
+	for (;;) {
+		if (unlikely(conn->detached) && !copied) {
+			*native = true;
+			break;
+		}
+		ret = vmc_rx_step(conn, msg, len - copied, flags, addr_len, copied);
+		if (ret > 0 && flags & MSG_PEEK) {
+			peeked = ret;
+			if (ret >= target)
+				goto peek_done;
+			iov_iter_revert(&msg->msg_iter, flags & MSG_TRUNC ? 0 : ret);
+		} else if (ret > 0) {
+			copied += ret;
+			if (copied == len)
+				break;
+			continue;
+		} else if (ret != -EAGAIN) {
+			if (!copied)
+				copied = ret;
+			break;
+		}
+		if (copied >= target && copied)
+			break;
+		if (copied && vmc_rx_finished(sk))
+			break;
+		if (!timeo || signal_pending(current)) {
+			if (peeked)
+				goto peek_again;
+			if (!copied)
+				copied = timeo ? sock_intr_errno(timeo) : -EAGAIN;
+			break;
+		}
+		if (peeked && vmc_rx_finished(sk))
+			goto peek_again;
+		mutex_unlock(&conn->rx_mutex);
+		vmc_rx_wait(conn, &timeo, peeked);
+		mutex_lock(&conn->rx_mutex);
+	}
+	vmc_rx_rearm(conn);
+	mutex_unlock(&conn->rx_mutex);
+	return copied;
+
+peek_again:
+	ret = vmc_rx_step(conn, msg, len, flags, addr_len, false);
+peek_done:
+	vmc_rx_rearm(conn);
+	mutex_unlock(&conn->rx_mutex);
+	return ret;
+}

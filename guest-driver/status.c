@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What can be seen from outside: counters for vmcd, and a file in debugfs. */
+#include <linux/debugfs.h>
+#include <linux/seq_file.h>
+
+#include "vmc.h"
+
+struct dentry *vmc_debugfs;
+
+static const char *const vmc_reason_name[VMC_R_MAX] = VMC_REASON_NAMES;
+
+void vmc_status_fill_chan(struct vmc_l_stats_chan *m, struct vmc_chan *ch)
+{
+	unsigned int id;
+
+	m->chan = ch->id;
+	m->peer = ch->domid;
+	m->state = ch->state;
+	m->tx_streams = atomic_read(&ch->tx_streams);
+	m->rx_streams = atomic_read(&ch->rx_streams);
+	m->rings = READ_ONCE(ch->rx_rings);
+	m->grants = READ_ONCE(ch->in.granted);
+	rcu_read_lock();
+	for (id = 0; id < VMC_RINGS_MAX; id++) {
+		struct vmc_rxring *r = rcu_dereference(ch->rx[id]);
+
+		if (r)
+			m->grants += READ_ONCE(r->mem.granted);
+	}
+	rcu_read_unlock();
+	m->bytes_granted = (u64)m->grants << PAGE_SHIFT;
+	m->tx_bytes = atomic64_read(&ch->tx_bytes);
+	m->rx_bytes = atomic64_read(&ch->rx_bytes);
+	m->events_tx = atomic64_read(&ch->events_tx);
+	m->events_rx = atomic64_read(&ch->events_rx);
+	m->takeovers = atomic64_read(&ch->takeovers);
+	m->ended = atomic64_read(&ch->ended);
+}
+
+void vmc_status_fill_end(struct vmc_l_stats_end *m)
+{
+	unsigned int i;
+
+	m->sockets = atomic_read(&vmc_nr_conns);
+	m->hooked = atomic64_read(&vmc_nr_hooked);
+	m->bytes_granted = atomic64_read(&vmc_bytes);
+	m->grants = atomic_read(&vmc_grants);
+	m->mapped = atomic_read(&vmc_mapped);
+	for (i = 0; i < VMC_R_MAX; i++)
+		m->reasons[i] = atomic64_read(&vmc_reasons[i]);
+}
+
+static void vmc_status_chan(struct vmc_chan *ch, void *arg)
+{
+	struct vmc_l_stats_chan m = {};
+	struct seq_file *s = arg;
+
+	vmc_status_fill_chan(&m, ch);
+	seq_printf(s,
+		   "channel %u peer %u state %u tx_streams %u rx_streams %u rings %u grants %u tx_bytes %llu rx_bytes %llu events_tx %llu events_rx %llu takeovers %llu ended %llu\n",
+		   m.chan, m.peer, m.state, m.tx_streams, m.rx_streams, m.rings, m.grants,
+		   m.tx_bytes, m.rx_bytes, m.events_tx, m.events_rx, m.takeovers, m.ended);
+}
+
+static int vmc_status_show(struct seq_file *s, void *unused)
+{
+	struct vmc_l_stats_end m = {};
+	unsigned int i;
+
+	vmc_status_fill_end(&m);
+	seq_printf(s, "sockets %u\nhooked %llu\nbytes %llu\ngrants %u\nmapped %u\npeers %d\n",
+		   m.sockets, m.hooked, m.bytes_granted, m.grants, m.mapped,
+		   atomic_read(&vmc_nr_peers));
+	for (i = 0; i < VMC_R_MAX; i++)
+		if (m.reasons[i])
+			seq_printf(s, "reason %s %llu\n", vmc_reason_name[i], m.reasons[i]);
+	vmc_link_for_each_chan(vmc_status_chan, s);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(vmc_status);
+
+static void vmc_status_conn(struct vmc_conn *conn, void *arg)
+{
+	const struct vmc_tuple *t = &conn->tuple;
+	struct vmc_txring *tx;
+	struct vmc_rxring *rx;
+
+	tx = rcu_dereference(conn->tx);
+	rx = rcu_dereference(conn->rx);
+	seq_printf(arg,
+		   "%pI6c:%u %pI6c:%u tx %u%s ring %d pos %llu rx %u ring %d read %llu word %llx wait %u poll_ns %u\n",
+		   t->saddr, ntohs(t->sport), t->daddr, ntohs(t->dport), conn->tx_state,
+		   conn->tx_never ? " never" : "", tx ? (int)tx->id : -1,
+		   tx ? tx->prod.pos : 0, conn->rx_state, rx ? (int)rx->id : -1,
+		   rx ? rx->cons.cons : 0, rx ? vmc_load(&rx->cons.hdr->prod) : 0,
+		   rx ? vmc_load(&rx->cons.hdr->cons_wait) : 0, conn->rx_poll_ns);
+}
+
+static int vmc_sockets_show(struct seq_file *s, void *unused)
+{
+	vmc_conn_for_each(vmc_status_conn, s);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(vmc_sockets);
+
+void vmc_status_init(void)
+{
+	vmc_debugfs = debugfs_create_dir("vmc", NULL);
+	debugfs_create_file("status", 0400, vmc_debugfs, NULL, &vmc_status_fops);
+	debugfs_create_file("sockets", 0400, vmc_debugfs, NULL, &vmc_sockets_fops);
+}
+
+void vmc_status_exit(void)
+{
+	debugfs_remove_recursive(vmc_debugfs);
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The derived protocol tables: what a watched socket's calls go through. Where
+ * the driver has nothing to say the call is TCP's own, as a tail call: no
+ * sleeping task has a frame of ours on its stack then.
+ */
+#include <linux/bvec.h>
+#include <linux/skmsg.h>
+#include <linux/sockios.h>
+#include <linux/splice.h>
+#include <linux/uio.h>
+#include <net/inet_common.h>
+#include <net/transp_v6.h>
+#include <asm/ioctls.h>
+
+#include "vmc.h"
+
+struct proto vmc_prots[2];		/* IPv4, IPv6 */
+
+/* Derived from whatever table the first socket of each family brings. */
+static struct proto_ops vmc_ops[2];
+static const struct proto_ops *vmc_ops_orig[2];
+static DEFINE_SPINLOCK(vmc_ops_lock);
+
+/* ------------------------------------------------------------ messages */
+
+static int vmc_tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
+{
+	struct vmc_conn *conn = vmc_conn_get(sk);
+	enum vmc_reason why = VMC_R_NONE;
+	int ret;
+
+	if (unlikely(!conn))
+		return vmc_base(sk)->sendmsg(sk, msg, size);
+
+	lock_sock(sk);
+	if (unlikely(msg->msg_flags & MSG_OOB))
+		why = VMC_R_OOB;
+	else if (unlikely(msg->msg_controllen || msg->msg_flags & MSG_FASTOPEN ||
+			  (msg->msg_flags & MSG_ZEROCOPY && sock_flag(sk, SOCK_ZEROCOPY))))
+		why = VMC_R_SOCKOPT;
+	if (unlikely(why))
+		vmc_tx_end(conn, why);
+	else if (conn->tx_state < VMC_TX_READY)
+		vmc_tx_earn(conn, size);
+	if (conn->tx_state >= VMC_TX_READY)
+		ret = vmc_tx_send(conn, msg, size);
+	else
+		ret = tcp_sendmsg_locked(sk, msg, size);
+	release_sock(sk);
+	vmc_conn_put(conn);
+	return ret;
+}
+
+static int vmc_tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int flags,
+			   int *addr_len)
+{
+	struct vmc_conn *conn;
+	bool native = false;
+	int ret;
+
+	if (flags & (MSG_OOB | MSG_ERRQUEUE))
+		return vmc_base(sk)->recvmsg(sk, msg, len, flags, addr_len);
+	conn = vmc_conn_get(sk);
+	if (unlikely(!conn))
+		return vmc_base(sk)->recvmsg(sk, msg, len, flags, addr_len);
+	ret = vmc_rx_recv(conn, msg, len, flags, addr_len, &native);
+	vmc_conn_put(conn);
+	if (unlikely(native))
+		return vmc_base(sk)->recvmsg(sk, msg, len, flags, addr_len);
+	return ret;
+}
+
+#ifdef VMC_HAVE_SENDPAGE
+static int vmc_tcp_sendpage(struct sock *sk, struct page *page, int offset, size_t size,
+			    int flags)
+{
+	struct bio_vec bvec = { .bv_page = page, .bv_len = size, .bv_offset = offset };
+	struct msghdr msg = { .msg_flags = flags };
+
+	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, &bvec, 1, size);
+	return vmc_tcp_sendmsg(sk, &msg, size);
+}
+#endif
+
+static bool vmc_tcp_stream_memory_free(const struct sock *sk, int wake)
+{
+	bool local, ready = vmc_tx_writable(sk, &local);
+
+	return local ? ready : vmc_base(sk)->stream_memory_free(sk, wake);
+}
+
+static bool vmc_tcp_sock_is_readable(struct sock *sk)
+{
+	return vmc_rx_readable(sk, sock_rcvlowat(sk, 0, INT_MAX));
+}
+
+static int vmc_tcp_ioctl(struct sock *sk, int cmd, vmc_ioctl_arg_t arg)
+{
+	struct vmc_conn *conn;
+	u32 in_ring;
+	int answer;
+
+	if (cmd != SIOCINQ)
+		return vmc_base(sk)->ioctl(sk, cmd, arg);
+	conn = vmc_conn_get(sk);
+	in_ring = conn ? vmc_rx_pending(conn) : 0;
+	if (conn)
+		vmc_conn_put(conn);
+	if (!in_ring)
+		return vmc_base(sk)->ioctl(sk, cmd, arg);
+	lock_sock(sk);
+	answer = tcp_inq(sk);
+	release_sock(sk);
+	return vmc_ioctl_answer(arg, answer + in_ring);
+}
+
+/* ------------------------------------------------------------- the end */
+
+static void vmc_tcp_shutdown(struct sock *sk, int how)
+{
+	struct vmc_conn *conn = vmc_conn_get(sk);
+
+	if (conn) {
+		if (how & SEND_SHUTDOWN) {
+			conn->tx_never = true;
+			vmc_tx_end(conn, VMC_R_SHUTDOWN);
+		}
+		vmc_conn_put(conn);
+	}
+	vmc_base(sk)->shutdown(sk, how);
+}
+
+/* Nobody else uses the socket, or its lock is held: both directions end here. */
+static u32 vmc_tcp_drop(struct sock *sk)
+{
+	struct vmc_conn *conn = vmc_conn_get(sk);
+	u32 unread;
+
+	if (!conn)
+		return 0;
+	conn->tx_never = true;
+	vmc_tx_end(conn, VMC_R_SHUTDOWN);
+	vmc_rx_close(conn);
+	unread = vmc_rx_pending(conn);
+	vmc_conn_detach(conn);
+	vmc_conn_put(conn);
+	return unread;
+}
+
+static void vmc_tcp_close(struct sock *sk, long timeout)
+{
+	lock_sock(sk);
+	if (vmc_tcp_drop(sk)) {
+		/* bytes that nobody will read: reset, as TCP does (RFC 2525, 2.17) */
+		sock_set_flag(sk, SOCK_LINGER);
+		sk->sk_lingertime = 0;
+	}
+	release_sock(sk);
+	vmc_base(sk)->close(sk, timeout);
+}
+
+static int vmc_tcp_disconnect(struct sock *sk, int flags)
+{
+	vmc_tcp_drop(sk);
+	return vmc_base(sk)->disconnect(sk, flags);
+}
+
+static void vmc_tcp_destroy(struct sock *sk)
+{
+	vmc_tcp_drop(sk);
+	vmc_base(sk)->destroy(sk);
+}
+
+/* ------------------------------------------- others who want the socket */
+
+static int vmc_tcp_let_go(struct sock *sk)
+{
+	struct vmc_conn *conn = vmc_conn_get(sk);
+	int err = 0;
+
+	if (conn) {
+		err = vmc_conn_let_go(conn, VMC_R_FOREIGN_USER);
+		vmc_conn_put(conn);
+	}
+	return err == -EAGAIN ? -EBUSY : err;
+}
+
+static int vmc_tcp_setsockopt(struct sock *sk, int level, int optname, sockptr_t optval,
+			      unsigned int optlen)
+{
+	int err;
+
+	if ((level == SOL_TCP && (optname == TCP_ULP || optname == TCP_REPAIR)) ||
+	    (level == SOL_IPV6 && optname == IPV6_ADDRFORM)) {
+		err = vmc_tcp_let_go(sk);
+		if (err)
+			return err;
+		return READ_ONCE(sk->sk_prot)->setsockopt(sk, level, optname, optval, optlen);
+	}
+	return vmc_base(sk)->setsockopt(sk, level, optname, optval, optlen);
+}
+
+#ifdef CONFIG_BPF_SYSCALL
+/* sockmap, with the socket locked: it may have the socket if no ring is in use. */
+static int vmc_tcp_psock_update(struct sock *sk, struct sk_psock *psock, bool restore)
+{
+	struct vmc_conn *conn = vmc_conn_get(sk);
+	bool busy = conn && (rcu_access_pointer(conn->rx) || rcu_access_pointer(conn->tx));
+
+	if (conn && !busy) {
+		conn->tx_never = true;
+		vmc_conn_detach(conn);
+		vmc_count(VMC_R_FOREIGN_USER);
+	}
+	if (conn)
+		vmc_conn_put(conn);
+	if (busy)
+		return -EBUSY;
+	psock->sk_proto = vmc_base(sk);
+	return vmc_base(sk)->psock_update_sk_prot(sk, psock, restore);
+}
+#endif
+
+/* ------------------------------------------------------ socket operations */
+
+/* Reads through recvmsg, which knows both ways. */
+static ssize_t vmc_splice_read(struct socket *sock, loff_t *ppos,
+			       struct pipe_inode_info *pipe, size_t len, unsigned int flags)
+{
+	struct file *file = sock->file;
+
+	if (unlikely(*ppos))
+		return -ESPIPE;
+	return vmc_splice_read_by_copy(file, ppos, pipe, len, flags);
+}
+
+/* The derived table for @base; NULL if it is none that we know. */
+const struct proto_ops *vmc_ops_for(const struct proto_ops *base)
+{
+	bool v6 = base->family == AF_INET6;
+
+	if (base == &vmc_ops[v6])
+		return base;
+	if (!vmc_ops_orig[v6]) {
+		spin_lock_bh(&vmc_ops_lock);
+		if (!vmc_ops_orig[v6] && base->poll == inet_stream_ops.poll &&
+		    base->splice_read == inet_stream_ops.splice_read) {
+			vmc_ops[v6] = *base;
+			vmc_ops[v6].splice_read = vmc_splice_read;
+			smp_store_release(&vmc_ops_orig[v6], base);
+		}
+		spin_unlock_bh(&vmc_ops_lock);
+	}
+	return base == smp_load_acquire(&vmc_ops_orig[v6]) ? &vmc_ops[v6] : NULL;
+}
+
+const struct proto_ops *vmc_ops_base(const struct proto_ops *ops)
+{
+	if (ops == &vmc_ops[0] || ops == &vmc_ops[1])
+		return vmc_ops_orig[ops == &vmc_ops[1]];
+	return ops;
+}
+
+static void vmc_derive(struct proto *p, const struct proto *base)
+{
+	*p = *base;
+	p->sendmsg = vmc_tcp_sendmsg;
+	p->recvmsg = vmc_tcp_recvmsg;
+#ifdef VMC_HAVE_SENDPAGE
+	p->sendpage = vmc_tcp_sendpage;
+#endif
+	p->stream_memory_free = vmc_tcp_stream_memory_free;
+	p->sock_is_readable = vmc_tcp_sock_is_readable;
+	p->ioctl = vmc_tcp_ioctl;
+	p->shutdown = vmc_tcp_shutdown;
+	p->close = vmc_tcp_close;
+	p->disconnect = vmc_tcp_disconnect;
+	p->destroy = vmc_tcp_destroy;
+	p->setsockopt = vmc_tcp_setsockopt;
+#ifdef CONFIG_BPF_SYSCALL
+	p->psock_update_sk_prot = vmc_tcp_psock_update;
+#endif
+}
+
+void vmc_tcp_init(void)
+{
+	vmc_derive(&vmc_prots[0], &tcp_prot);
+	vmc_derive(&vmc_prots[1], &tcpv6_prot);
+}

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The writer's side of a connection: earning a ring, offering, writing into
+ * it, going back to TCP. All of it under the socket lock.
+ */
+#include <linux/random.h>
+#include <linux/sched/clock.h>
+#include <linux/sched/signal.h>
+#include <linux/xarray.h>
+#include <crypto/algapi.h>
+
+#include "vmc.h"
+
+#define VMC_TX_CHUNK	(16u << 10)	/* published at once, so that the reader can start */
+#define VMC_TX_REFUSALS	3		/* temporary ones, before we stop asking */
+
+/* Offers that wait for an answer: id to connection (counted). */
+static DEFINE_XARRAY_ALLOC1(vmc_offers);
+
+struct vmc_offer {
+	struct vmc_conn *conn;
+	struct vmc_chan *chan;
+};
+
+/* ------------------------------------------------------------- offering */
+
+/* The channel for this connection's peer; asks for one if there is none. Inside RCU. */
+static struct vmc_chan *vmc_tx_channel(struct vmc_conn *conn)
+{
+	struct vmc_peer *peer = conn->peer;
+	struct vmc_chan *ch;
+
+	if (unlikely(READ_ONCE(peer->gone))) {
+		peer = vmc_peer_by_mac(conn->mac);
+		if (!peer)
+			return NULL;
+		vmc_peer_put(conn->peer);
+		conn->peer = peer;
+	}
+	ch = rcu_dereference(peer->chan);
+	if (!ch && !READ_ONCE(peer->asked) && !READ_ONCE(peer->never) &&
+	    time_after_eq(jiffies, READ_ONCE(peer->ask_after)))
+		vmc_link_ask_channel(peer);
+	return ch;
+}
+
+static void vmc_tx_offer(struct vmc_conn *conn)
+{
+	struct vmc_c_offer m = {
+		.h = { VMC_C_OFFER, sizeof(m), 0 },
+		.tuple = conn->tuple,
+		.want_bytes = vmc_ring_kb << 10,
+	};
+	struct vmc_offer *offer;
+	struct vmc_chan *ch;
+
+	rcu_read_lock();
+	ch = vmc_tx_channel(conn);
+	if (ch && !kref_get_unless_zero(&ch->ref))
+		ch = NULL;
+	rcu_read_unlock();
+	if (!ch) {
+		vmc_count(VMC_R_NO_CHANNEL);
+		return;
+	}
+	offer = kmalloc(sizeof(*offer), GFP_KERNEL);
+	if (!offer)
+		goto no_memory;
+	offer->conn = conn;
+	offer->chan = ch;
+	if (xa_alloc(&vmc_offers, &conn->offer_id, offer, xa_limit_31b, GFP_KERNEL) < 0) {
+		kfree(offer);
+		goto no_memory;
+	}
+	kref_get(&conn->ref);
+	get_random_bytes(conn->nonce, sizeof(conn->nonce));
+	memcpy(m.nonce, conn->nonce, sizeof(m.nonce));
+	m.h.id = conn->offer_id;
+	vmc_proof(conn, 1, conn->opener, m.h.id, 0, m.nonce, m.proof);
+	WRITE_ONCE(conn->tx_state, VMC_TX_OFFERED);
+	/* if this fails the channel is ending, and its end forgets the offer */
+	vmc_chan_send(ch, &m.h);
+	return;
+
+no_memory:
+	vmc_count(VMC_R_NO_MEMORY);
+	vmc_chan_put(ch);
+}
+
+/* Counts what TCP carries; offers when that has earned a ring. Socket lock. */
+void vmc_tx_earn(struct vmc_conn *conn, size_t size)
+{
+	conn->tx_calls++;
+	conn->tx_tcp_bytes += size;
+	if (conn->tx_state != VMC_TX_TCP || conn->tx_never ||
+	    (conn->tx_calls < vmc_min_calls && conn->tx_tcp_bytes < vmc_min_bytes))
+		return;
+	/* from here on the reader may be asked, too: it needs our table */
+	if (conn->sk->sk_state == TCP_ESTABLISHED || conn->sk->sk_state == TCP_CLOSE_WAIT)
+		vmc_tx_offer(conn);
+}
+
+static void vmc_offer_free(struct vmc_offer *offer)
+{
+	vmc_conn_put(offer->conn);
+	vmc_chan_put(offer->chan);
+	kfree(offer);
+}
+
+/* Takes an open offer out, if it is one of this channel's. */
+static struct vmc_offer *vmc_offer_take(struct vmc_chan *ch, u32 id)
+{
+	struct vmc_offer *offer;
+
+	xa_lock(&vmc_offers);
+	offer = xa_load(&vmc_offers, id);
+	if (offer && offer->chan == ch)
+		__xa_erase(&vmc_offers, id);
+	else
+		offer = NULL;
+	xa_unlock(&vmc_offers);
+	return offer;
+}
+
+/* Back to TCP without having been local; asks again later unless @why is final. */
+static void vmc_tx_refused(struct vmc_conn *conn, enum vmc_reason why)
+{
+	vmc_count(why);
+	if (conn->tx_state != VMC_TX_OFFERED)
+		return;
+	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
+	conn->tx_calls = 0;
+	conn->tx_tcp_bytes = 0;
+	if (why == VMC_R_PROOF || why == VMC_R_FOREIGN_USER ||
+	    ++conn->tx_refusals >= VMC_TX_REFUSALS)
+		conn->tx_never = true;
+}
+
+void vmc_tx_reject(struct vmc_chan *ch, const struct vmc_c_reject *m)
+{
+	struct vmc_offer *offer = vmc_offer_take(ch, m->h.id);
+
+	if (!offer) {
+		vmc_chan_broken(ch, "REJECT of no offer");
+		return;
+	}
+	lock_sock(offer->conn->sk);
+	vmc_tx_refused(offer->conn, m->reason < VMC_R_MAX ? m->reason : VMC_R_PROTOCOL);
+	release_sock(offer->conn->sk);
+	vmc_offer_free(offer);
+}
+
+/* chan->mutex held */
+void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
+{
+	struct vmc_offer *offer = vmc_offer_take(ch, m->h.id);
+	enum vmc_reason why = VMC_R_NONE;
+	struct vmc_txring *t = NULL;
+	struct vmc_conn *conn;
+	u8 proof[VMC_PROOF_LEN];
+
+	if (m->ring_id < VMC_RINGS_MAX)
+		t = rcu_dereference_protected(ch->tx[m->ring_id],
+					      lockdep_is_held(&ch->mutex));
+	if (!offer || !t || t->known != t->pages || smp_load_acquire(&t->busy)) {
+		vmc_chan_broken(ch, !offer ? "ACCEPT of no offer" : "ACCEPT with an unusable ring");
+		if (offer)
+			vmc_offer_free(offer);
+		return;
+	}
+	conn = offer->conn;
+	if (vmc_pool_tx_map(t))
+		why = VMC_R_MAP;
+
+	lock_sock(conn->sk);
+	vmc_proof(conn, 2, !conn->opener, m->h.id, m->ring_id, conn->nonce, proof);
+	if (!why && crypto_memneq(proof, m->proof, sizeof(proof)))
+		why = VMC_R_PROOF;
+	if (!why && (conn->detached || conn->tx_never || conn->tx_state != VMC_TX_OFFERED))
+		why = VMC_R_SHUTDOWN;
+	if (why) {
+		vmc_tx_refused(conn, why);
+		if (t->mapped)
+			vmc_ring_prod_close(&t->prod);
+		vmc_pool_tx_done(t);
+	} else {
+		t->busy = true;
+		rcu_assign_pointer(t->conn, conn);
+		rcu_assign_pointer(conn->tx, t);
+		WRITE_ONCE(conn->tx_state, VMC_TX_READY);
+	}
+	release_sock(conn->sk);
+	vmc_offer_free(offer);
+}
+
+/* The channel ends: its open offers will not be answered. */
+void vmc_tx_forget_offers(struct vmc_chan *ch)
+{
+	struct vmc_offer *offer;
+	unsigned long id;
+
+	xa_for_each(&vmc_offers, id, offer) {
+		if (offer->chan != ch)
+			continue;
+		offer = vmc_offer_take(ch, id);
+		if (!offer)
+			continue;
+		lock_sock(offer->conn->sk);
+		vmc_tx_refused(offer->conn, VMC_R_PEER_GONE);
+		release_sock(offer->conn->sk);
+		vmc_offer_free(offer);
+	}
+}
+
+/* --------------------------------------------------------------- writing */
+
+/*
+ * Opens the segment if nobody is inside TCP's own send path: such a writer
+ * (asleep there, it would hold the socket lock otherwise) would go on behind
+ * the boundary.
+ */
+static bool vmc_tx_open(struct vmc_conn *conn, struct vmc_txring *t)
+{
+	struct sock *sk = conn->sk;
+	struct tcp_sock *tp = tcp_sk(sk);
+
+	if (sk->sk_write_pending)
+		return false;
+	/* a corked tail would reach the reader only when the cork is pulled */
+	if (tp->nonagle & TCP_NAGLE_CORK && tp->write_seq != tp->snd_nxt)
+		return false;
+	vmc_store(&t->prod.hdr->boundary, tp->write_seq);
+	WRITE_ONCE(conn->tx_state, VMC_TX_LOCAL);
+	atomic_inc(&t->chan->tx_streams);
+	atomic64_inc(&t->chan->takeovers);
+	return true;
+}
+
+/* The direction goes back to TCP, whatever state it was in. Socket lock; any context. */
+void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why)
+{
+	struct vmc_txring *t = rcu_dereference_protected(conn->tx, 1);
+
+	if (!t)
+		return;
+	vmc_count(why);
+	vmc_ring_prod_close(&t->prod);
+	if (conn->tx_state == VMC_TX_LOCAL) {
+		atomic_dec(&t->chan->tx_streams);
+		atomic64_inc(&t->chan->ended);
+	}
+	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
+	conn->tx_calls = 0;
+	conn->tx_tcp_bytes = 0;
+	RCU_INIT_POINTER(conn->tx, NULL);
+	vmc_pool_tx_done(t);
+	if (conn->sk->sk_socket)
+		conn->sk->sk_write_space(conn->sk);
+}
+
+/* Copies from the caller into the peer's pages. Returns bytes taken. */
+static u32 vmc_tx_copy(struct vmc_txring *t, struct iov_iter *from, u32 len)
+{
+	u32 done = 0;
+
+	while (done < len) {
+		u32 off, n, part;
+
+		n = vmc_ring_prod_span(&t->prod, done, len - done, &off);
+		n = min_t(u32, n, PAGE_SIZE - offset_in_page(off));
+		part = copy_from_iter((u8 *)vmc_foreign_va(&t->map, 1 + off / PAGE_SIZE) +
+				      offset_in_page(off), n, from);
+		done += part;
+		if (part < n)
+			break;
+	}
+	return done;
+}
+
+/*
+ * For tcp_poll() and sk_stream_write_space(), without a lock: is there space?
+ * Asks to be woken if not. *local: whether it is the ring that decides.
+ */
+bool vmc_tx_writable(const struct sock *sk, bool *local)
+{
+	struct vmc_txring *t;
+	struct vmc_conn *conn;
+	bool ready = true;
+
+	*local = false;
+	rcu_read_lock();
+	conn = vmc_conn_peek(sk);
+	t = conn ? rcu_dereference(conn->tx) : NULL;
+	if (t && READ_ONCE(conn->tx_state) == VMC_TX_LOCAL) {
+		*local = true;
+		ready = vmc_ring_prod_ready(&t->prod, t->prod.size / 2);
+		if (!ready) {
+			vmc_store(&t->prod.hdr->prod_wait, 1);
+			vmc_mb();
+			ready = vmc_ring_prod_ready(&t->prod, t->prod.size / 2);
+		}
+	}
+	rcu_read_unlock();
+	return ready;
+}
+
+/* The ring has any space, is closed, or is ours no more. Without a lock. */
+static bool vmc_tx_may_go_on(struct vmc_conn *conn)
+{
+	struct vmc_txring *t;
+	bool ready;
+
+	rcu_read_lock();
+	t = rcu_dereference(conn->tx);
+	ready = !t || vmc_ring_prod_ready(&t->prod, 1);
+	rcu_read_unlock();
+	return ready;
+}
+
+/* Waits for space; the socket lock is dropped meanwhile. Like sk_stream_wait_memory(). */
+static int vmc_tx_wait(struct vmc_conn *conn, struct vmc_txring *t, long *timeo)
+{
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	struct sock *sk = conn->sk;
+	int err = 0, ret;
+
+	add_wait_queue(sk_sleep(sk), &wait);
+	sk_set_bit(SOCKWQ_ASYNC_NOSPACE, sk);
+	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+	if (vmc_ring_prod_arm(&t->prod, 1))
+		goto out;
+	if (!*timeo) {
+		err = -EAGAIN;
+	} else if (signal_pending(current)) {
+		err = sock_intr_errno(*timeo);
+	} else {
+		ret = sk_wait_event(sk, timeo, READ_ONCE(sk->sk_err) ||
+				    READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN ||
+				    vmc_tx_may_go_on(conn), &wait);
+		if (ret < 0)
+			err = -EPIPE;
+	}
+out:
+	if (!err)
+		sk_clear_bit(SOCKWQ_ASYNC_NOSPACE, sk);
+	remove_wait_queue(sk_sleep(sk), &wait);
+	return err;
+}
+
+/* A peer that breaks its ring costs this connection; the rest of the channel ends in TCP. */
+static void vmc_tx_broken(struct vmc_conn *conn, struct vmc_txring *t)
+{
+	vmc_chan_broken(t->chan, "ring written by us");
+	vmc_tx_end(conn, VMC_R_PROTOCOL);
+	conn->sk->sk_err = ECONNRESET;
+	sk_error_report(conn->sk);
+}
+
+/*
+ * Sends through the ring, and through TCP what the ring no longer takes. Same
+ * results as tcp_sendmsg_locked(). Socket lock.
+ */
+int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
+{
+	struct sock *sk = conn->sk;
+	struct vmc_txring *t;
+	int copied = 0, err, space;
+	long timeo = sock_sndtimeo(sk, msg->msg_flags & MSG_DONTWAIT);
+	u32 n;
+
+	t = rcu_dereference_protected(conn->tx, lockdep_sock_is_held(sk));
+	if (!size || (conn->tx_state == VMC_TX_READY && !vmc_tx_open(conn, t)))
+		return tcp_sendmsg_locked(sk, msg, size);
+	sk_clear_bit(SOCKWQ_ASYNC_NOSPACE, sk);
+
+	while (msg_data_left(msg)) {
+		err = -EPIPE;
+		if (sk->sk_err || sk->sk_shutdown & SEND_SHUTDOWN)
+			goto error;
+		/* looked up again each time: a wait drops the lock */
+		t = rcu_dereference_protected(conn->tx, lockdep_sock_is_held(sk));
+		if (!t || conn->tx_state != VMC_TX_LOCAL)
+			goto tcp;
+		n = min_t(size_t, msg_data_left(msg), VMC_TX_CHUNK);
+		space = vmc_ring_prod_space(&t->prod, n);
+		if (!space && !vmc_ring_prod_closed(&t->prod)) {
+			err = vmc_tx_wait(conn, t, &timeo);
+			if (err)
+				goto error;
+			continue;
+		}
+		if (space > 0) {
+			n = min_t(u32, n, space);
+			n = vmc_tx_copy(t, &msg->msg_iter, n);
+			err = -EFAULT;
+			if (!n)
+				goto error;
+			space = vmc_ring_prod_commit(&t->prod, n);
+			if (!space) {
+				copied += n;
+				atomic64_add(n, &t->chan->tx_bytes);
+				if (vmc_ring_prod_notify(&t->prod))
+					vmc_chan_bell_data(t->chan, t->id);
+				continue;
+			}
+			iov_iter_revert(&msg->msg_iter, n);
+		}
+		if (space == -EPROTO) {
+			vmc_tx_broken(conn, t);
+			err = -EPIPE;
+			goto error;
+		}
+		vmc_tx_end(conn, VMC_R_PEER_CLOSED);
+	}
+	return copied;
+
+tcp:
+	err = tcp_sendmsg_locked(sk, msg, msg_data_left(msg));
+	if (err < 0)
+		return copied ? copied : err;
+	return copied + err;
+
+error:
+	return copied ? copied : sk_stream_error(sk, msg->msg_flags, err);
+}
+
+void vmc_tx_exit(void)
+{
+	WARN_ON(!xa_empty(&vmc_offers));
+	xa_destroy(&vmc_offers);
+}
