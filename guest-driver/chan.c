@@ -41,6 +41,7 @@ static void vmc_chan_ring(struct vmc_chan *ch)
 void vmc_chan_bell_data(struct vmc_chan *ch, u32 ring)
 {
 	rcu_read_lock();
+	/* pairs with vmc_chan_half_map(): out_page is set */
 	if (smp_load_acquire(&ch->out_ok)) {
 		vmc_set_bit64(&ch->out_page->data[ring / 64], ring % 64);
 		vmc_chan_ring(ch);
@@ -51,6 +52,7 @@ void vmc_chan_bell_data(struct vmc_chan *ch, u32 ring)
 void vmc_chan_bell_space(struct vmc_chan *ch, u32 ring)
 {
 	rcu_read_lock();
+	/* as above */
 	if (smp_load_acquire(&ch->out_ok)) {
 		vmc_set_bit64(&ch->out_page->space[ring / 64], ring % 64);
 		vmc_chan_ring(ch);
@@ -338,6 +340,7 @@ static int vmc_chan_half_map(struct vmc_chan *ch, const struct vmc_l_chan_half *
 	ch->out_page = vmc_foreign_va(&ch->out, 0);
 	spin_lock_bh(&ch->out_lock);
 	vmc_ring_prod_init(&ch->out_prod, &ch->out_page->ring, VMC_MSG_RING_SIZE);
+	/* pairs with the bells, which hold no lock */
 	smp_store_release(&ch->out_ok, true);
 	spin_unlock_bh(&ch->out_lock);
 	rcu_assign_pointer(ch->peer->chan, ch);

@@ -143,7 +143,7 @@ struct proto *vmc_base(const struct sock *sk)
 static bool vmc_sk_is_taken(const struct sock *sk)
 {
 	if (READ_ONCE(sk->sk_prot) != vmc_base(sk) || sk->sk_kern_sock ||
-	    rcu_access_pointer(sk->sk_user_data) || inet_csk(sk)->icsk_ulp_ops ||
+	    READ_ONCE(sk->sk_user_data) || inet_csk(sk)->icsk_ulp_ops ||
 	    sk_is_mptcp(sk) || unlikely(tcp_sk(sk)->repair))
 		return true;
 #if IS_ENABLED(CONFIG_SMC)
@@ -153,18 +153,21 @@ static bool vmc_sk_is_taken(const struct sock *sk)
 	return false;
 }
 
+/* IPv6 on the wire, too: not an IPv4 connection of a socket that listens on ::. */
+static bool vmc_sk_is_v6(const struct sock *sk)
+{
+	return sk->sk_family == AF_INET6 && !ipv6_addr_v4mapped(&sk->sk_v6_daddr);
+}
+
 static void vmc_tuple_of(const struct sock *sk, struct vmc_tuple *t)
 {
 	const struct inet_sock *inet = inet_sk(sk);
 
 	memset(t, 0, sizeof(*t));
-#if IS_ENABLED(CONFIG_IPV6)
-	if (sk->sk_family == AF_INET6 && !ipv6_addr_v4mapped(&sk->sk_v6_daddr)) {
+	if (vmc_sk_is_v6(sk)) {
 		memcpy(t->saddr, &sk->sk_v6_rcv_saddr, 16);
 		memcpy(t->daddr, &sk->sk_v6_daddr, 16);
-	} else
-#endif
-	{
+	} else {
 		t->saddr[10] = 0xff;
 		t->saddr[11] = 0xff;
 		t->daddr[10] = 0xff;
@@ -181,13 +184,13 @@ static bool vmc_next_hop(const struct sock *sk, u8 *mac)
 {
 	struct neighbour *n;
 	struct dst_entry *dst;
-	const void *daddr = &inet_sk(sk)->inet_daddr;
+	const void *daddr;
 	bool ok = false;
 
-#if IS_ENABLED(CONFIG_IPV6)
-	if (sk->sk_family == AF_INET6 && !ipv6_addr_v4mapped(&sk->sk_v6_daddr))
+	if (vmc_sk_is_v6(sk))
 		daddr = &sk->sk_v6_daddr;
-#endif
+	else
+		daddr = &inet_sk(sk)->inet_daddr;
 	rcu_read_lock();
 	dst = rcu_dereference(sk->sk_dst_cache);
 	if (!dst || !dst->dev || dst->dev->type != ARPHRD_ETHER ||

@@ -12,7 +12,7 @@
 
 #define VMC_LINK_OUTQ_MAX	1024
 
-static struct vmc_link {
+struct vmc_link {
 	struct xenbus_device *dev;	/* NULL: no link */
 	struct vmc_shared mem;		/* VMC_LINK_PAGES */
 	struct vmc_ring_cons cons;	/* what we read; worker only */
@@ -23,13 +23,14 @@ static struct vmc_link {
 
 	spinlock_t lock;		/* the rest */
 	bool up;			/* rings usable */
-	bool attached;			/* ATTACH seen: vmcd listens */
 	struct vmc_ring_prod prod;
 	struct list_head outq;
 	unsigned int outq_len;
 	struct list_head chans;
 	unsigned int nr_chans;
-} vmc_link;
+};
+
+static struct vmc_link vmc_link;
 
 /* --------------------------------------------------------------- sending */
 
@@ -334,9 +335,6 @@ static void vmc_link_attach(const struct vmc_l_attach *a)
 		       a->version, VMC_PROTO_MIN, VMC_PROTO_MAX);
 		return;
 	}
-	spin_lock_bh(&l->lock);
-	l->attached = true;
-	spin_unlock_bh(&l->lock);
 	strscpy(hello.driver, VMC_VERSION, sizeof(hello.driver));
 	vmc_link_for_each_chan(vmc_link_report_chan, &states);
 	list_for_each_entry(o, &states, node)
@@ -515,7 +513,6 @@ static void vmc_link_down(struct vmc_link *l)
 
 	spin_lock_bh(&l->lock);
 	l->up = false;
-	l->attached = false;
 	list_for_each_entry_safe(o, tmp, &l->outq, node)
 		kfree(o);
 	INIT_LIST_HEAD(&l->outq);

@@ -232,6 +232,7 @@ void vmc_pool_tx_done(struct vmc_txring *t)
 	struct vmc_chan *ch = t->chan;
 
 	RCU_INIT_POINTER(t->conn, NULL);
+	/* pairs with vmc_tx_accept(): the ring is touched no more */
 	smp_store_release(&t->busy, false);
 	vmc_chan_bell_data(ch, m.id);	/* the reader may sleep on the open ring */
 	vmc_chan_send(ch, &m);

@@ -421,7 +421,7 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	 * after the ring has shown the segment.
 	 */
 	rcv_nxt = READ_ONCE(tp->rcv_nxt);
-	virt_rmb();
+	virt_rmb();	/* pairs with the writer, which closes the ring before it uses TCP */
 	avail = vmc_ring_cons_avail(&r->cons);
 	if (avail == -EPROTO)
 		return vmc_rx_broken(conn, r);
@@ -477,6 +477,7 @@ static void vmc_rx_rearm(struct vmc_conn *conn)
 	r = rcu_dereference_protected(conn->rx, lockdep_is_held(&conn->rx_mutex));
 	if (!r)
 		return;
+	/* a poller that comes after this looks for itself (vmc_rx_readable) */
 	if (!waitqueue_active(sk_sleep(sk)) && !sock_flag(sk, SOCK_FASYNC))
 		return;
 	seen = r->cons.pos;

@@ -248,10 +248,12 @@ const struct proto_ops *vmc_ops_for(const struct proto_ops *base)
 		    base->splice_read == inet_stream_ops.splice_read) {
 			vmc_ops[v6] = *base;
 			vmc_ops[v6].splice_read = vmc_splice_read;
+			/* pairs with the acquire below: the copy is complete */
 			smp_store_release(&vmc_ops_orig[v6], base);
 		}
 		spin_unlock_bh(&vmc_ops_lock);
 	}
+	/* pairs with the release above */
 	return base == smp_load_acquire(&vmc_ops_orig[v6]) ? &vmc_ops[v6] : NULL;
 }
 

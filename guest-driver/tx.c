@@ -162,6 +162,7 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 	if (m->ring_id < VMC_RINGS_MAX)
 		t = rcu_dereference_protected(ch->tx[m->ring_id],
 					      lockdep_is_held(&ch->mutex));
+	/* busy pairs with vmc_pool_tx_done() */
 	if (!offer || !t || t->known != t->pages || smp_load_acquire(&t->busy)) {
 		vmc_chan_broken(ch, !offer ? "ACCEPT of no offer" : "ACCEPT with an unusable ring");
 		if (offer)

@@ -268,8 +268,8 @@ enum vmc_chan_type {
 struct vmc_tuple {
 	__u8 saddr[16];
 	__u8 daddr[16];
-	__u16 sport;
-	__u16 dport;
+	__be16 sport;
+	__be16 dport;
 };
 VMC_ASSERT(sizeof(struct vmc_tuple) == 36, "tuple");
 
