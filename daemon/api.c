@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "api.h"
+
+#include "chan.h"
+#include "link.h"
+#include "stats.h"
+#include "varlink_text.h"
+#include "vmc_version.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MANAGER		"io.vmc.Manager"
+#define SERVICE		"org.varlink.service"
+
+/* Counters come from guests as 64 unsigned bits; JSON integers have 63. */
+static json_t *count(uint64_t n)
+{
+	return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
+}
+
+/* Sets a field, taking over @value; a failure sticks in *err. */
+static void set(json_t *object, const char *key, json_t *value, int *err)
+{
+	if (json_object_set_new(object, key, value))
+		*err = -ENOMEM;
+}
+
+static void append(json_t *array, json_t *value, int *err)
+{
+	if (json_array_append_new(array, value))
+		*err = -ENOMEM;
+}
+
+void vmc_api_error(struct vmc_api_reply *reply, const char *error, const char *field,
+		   const char *value)
+{
+	char echo[VMC_API_ECHO_MAX];
+
+	reply->error = error;
+	json_decref(reply->parameters);
+	reply->parameters = NULL;
+	if (field) {
+		vmc_sanitize(echo, sizeof(echo), value, strlen(value));
+		reply->parameters = json_pack("{s:s}", field, echo);
+	}
+}
+
+/* ----------------------------------------------------------------- parameters */
+
+/*
+ * Every parameter is a text, named in @names (NULL-terminated) and required.
+ * Anything else in the request is an error, told by its name.
+ */
+static bool take_params(json_t *params, const char *const *names, const char **values,
+			struct vmc_api_reply *reply)
+{
+	const char *key;
+	json_t *value;
+	size_t i;
+
+	json_object_foreach(params, key, value) {
+		for (i = 0; names[i]; i++)
+			if (!strcmp(key, names[i]))
+				break;
+		if (!names[i]) {
+			vmc_api_error(reply, VMC_API_INVALID_PARAMETER, "parameter", key);
+			return false;
+		}
+	}
+	for (i = 0; names[i]; i++) {
+		values[i] = json_string_value(json_object_get(params, names[i]));
+		if (!values[i]) {
+			vmc_api_error(reply, VMC_API_INVALID_PARAMETER, "parameter",
+				      names[i]);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool no_params(json_t *params, struct vmc_api_reply *reply)
+{
+	static const char *const none[] = { NULL };
+
+	return take_params(params, none, NULL, reply);
+}
+
+/* -------------------------------------------------------------------- objects */
+
+static bool has_device(const struct vmc_guest *g)
+{
+	return g->state != VMC_GUEST_NO_DEVICE;
+}
+
+static json_t *guest_json(struct vmc_guest *g)
+{
+	json_t *o = json_object(), *macs = json_array(), *bridges = json_array();
+	char uuid[VMC_UUID_TEXT], mac[18];
+	struct vmc_chan_end *e;
+	unsigned int up = 0;
+	int err = 0;
+
+	vmc_uuid_text(g->uuid, uuid);
+	TAILQ_FOREACH(e, &g->chan_ends, entry)
+		up += e->chan->phase == VMC_PHASE_UP;
+	for (unsigned int i = 0; i < g->vifs.count; i++) {
+		const uint8_t *m = g->vifs.vif[i].mac;
+
+		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1],
+			 m[2], m[3], m[4], m[5]);
+		append(macs, json_string(mac), &err);
+		append(bridges, json_string(g->vifs.vif[i].bridge), &err);
+	}
+	set(o, "domid", json_integer(g->domid), &err);
+	set(o, "name", json_string(g->name), &err);
+	set(o, "uuid", json_string(uuid), &err);
+	set(o, "state", json_string(vmc_guest_state_name(g)), &err);
+	set(o, "driver", json_string(g->driver), &err);
+	set(o, "protocol", json_integer(g->protocol), &err);
+	set(o, "error", json_string(g->error), &err);
+	set(o, "macs", macs, &err);
+	set(o, "bridges", bridges, &err);
+	set(o, "channels", json_integer(up), &err);
+	if (err) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
+}
+
+static json_t *end_json(struct vmcd *d, struct vmc_chan_end *e)
+{
+	struct vmc_chan_stats s = e->stats;
+	bool reported = e->guest && s.query && s.query == vmc_stats_query(d);
+	json_t *o = json_object();
+	int err = 0;
+
+	if (!reported)
+		memset(&s, 0, sizeof(s));
+	set(o, "domid", json_integer(e->domid), &err);
+	set(o, "name", json_string(e->guest ? e->guest->name : ""), &err);
+	set(o, "reported", json_boolean(reported), &err);
+	set(o, "tx_streams", json_integer(s.tx_streams), &err);
+	set(o, "rx_streams", json_integer(s.rx_streams), &err);
+	set(o, "tx_bytes", count(s.tx_bytes), &err);
+	set(o, "rx_bytes", count(s.rx_bytes), &err);
+	set(o, "rings", json_integer(s.rings), &err);
+	set(o, "grants", json_integer(s.grants), &err);
+	set(o, "memory", count(s.bytes_granted), &err);
+	set(o, "events_sent", count(s.events_tx), &err);
+	set(o, "events_received", count(s.events_rx), &err);
+	set(o, "takeovers", count(s.takeovers), &err);
+	set(o, "ended", count(s.ended), &err);
+	if (err) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
+}
+
+static const char *chan_mode(struct vmcd *d, const struct vmc_chan *c)
+{
+	switch (c->phase) {
+	case VMC_PHASE_UP:
+		for (int i = 0; i < 2; i++) {
+			const struct vmc_chan_stats *s = &c->end[i].stats;
+
+			if (s->query == vmc_stats_query(d) && (s->tx_streams || s->rx_streams))
+				return "local";
+		}
+		return "idle";
+	case VMC_PHASE_CLOSING:
+		return "closing";
+	case VMC_PHASE_RECOVER:
+	case VMC_PHASE_PREPARE:
+	case VMC_PHASE_CONNECT:
+	case VMC_PHASE_COMPLETE:
+	default:
+		return "opening";
+	}
+}
+
+static json_t *chan_json(struct vmcd *d, struct vmc_chan *c)
+{
+	json_t *o = json_object();
+	int err = 0;
+
+	set(o, "id", json_integer(c->id), &err);
+	set(o, "mode", json_string(chan_mode(d, c)), &err);
+	set(o, "a", end_json(d, &c->end[0]), &err);
+	set(o, "b", end_json(d, &c->end[1]), &err);
+	if (err) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
+}
+
+/* Channels of @g, or all. */
+static json_t *chans_json(struct vmcd *d, const struct vmc_guest *g)
+{
+	json_t *list = json_array();
+	struct vmc_chan *c;
+	int err = 0;
+
+	TAILQ_FOREACH(c, &d->chans, entry)
+		if (!g || c->end[0].guest == g || c->end[1].guest == g)
+			append(list, chan_json(d, c), &err);
+	if (err) {
+		json_decref(list);
+		return NULL;
+	}
+	return list;
+}
+
+static json_t *stats_json(struct vmcd *d, const struct vmc_guest *g)
+{
+	static const char *const names[] = VMC_REASON_NAMES;
+	bool reported = g->stats.query && g->stats.query == vmc_stats_query(d);
+	struct vmc_guest_stats s = { 0 };
+	json_t *o = json_object(), *fallbacks = json_array();
+	int err = 0;
+
+	if (reported)
+		s = g->stats;
+	for (size_t i = 1; i < VMC_R_MAX; i++)
+		if (s.reasons[i])
+			append(fallbacks, json_pack("{s:s, s:o}", "reason", names[i], "count",
+						    count(s.reasons[i])), &err);
+	set(o, "reported", json_boolean(reported), &err);
+	set(o, "sockets", json_integer(s.sockets), &err);
+	set(o, "hooked", count(s.hooked), &err);
+	set(o, "memory", count(s.bytes_granted), &err);
+	set(o, "grants", json_integer(s.grants), &err);
+	set(o, "mapped", json_integer(s.mapped), &err);
+	set(o, "fallbacks", fallbacks, &err);
+	if (err) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
+}
+
+/* -------------------------------------------------------------------- methods */
+
+/* Takes over @parameters; NULL means that memory ran out on the way. */
+static int answer(struct vmc_api_reply *reply, json_t *parameters)
+{
+	reply->parameters = parameters;
+	return parameters ? 0 : -ENOMEM;
+}
+
+static int get_status(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
+{
+	unsigned int guests = 0;
+	struct vmc_guest *g;
+
+	if (!no_params(params, reply))
+		return 0;
+	TAILQ_FOREACH(g, &d->guests, entry)
+		guests += has_device(g);
+	return answer(reply, json_pack("{s:s, s:i, s:I, s:i, s:i, s:i, s:i}",
+				       "version", VMC_VERSION, "pid", (int)getpid(),
+				       "uptime", (json_int_t)((vmc_now_ms() - d->started_ms) / 1000),
+				       "guests", (int)guests, "channels", (int)d->nr_up,
+				       "protocol_min", (int)VMC_PROTO_MIN,
+				       "protocol_max", (int)VMC_PROTO_MAX));
+}
+
+static int list_guests(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
+{
+	json_t *list = json_array();
+	struct vmc_guest *g;
+	int err = 0;
+
+	if (!no_params(params, reply)) {
+		json_decref(list);
+		return 0;
+	}
+	TAILQ_FOREACH(g, &d->guests, entry)
+		if (has_device(g))
+			append(list, guest_json(g), &err);
+	if (err) {
+		json_decref(list);
+		return err;
+	}
+	return answer(reply, json_pack("{s:o}", "guests", list));
+}
+
+static int list_channels(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
+{
+	if (!no_params(params, reply))
+		return 0;
+	return answer(reply, json_pack("{s:o}", "channels", chans_json(d, NULL)));
+}
+
+/* By name, uuid or domid, whatever fits; *many if more than one guest does. */
+static struct vmc_guest *find_guest(struct vmcd *d, const char *text, bool *many)
+{
+	struct vmc_guest *g, *found = NULL;
+	char uuid[VMC_UUID_TEXT];
+	uint32_t domid;
+
+	if (vmc_parse_u32(text, UINT16_MAX, &domid))
+		domid = UINT32_MAX;
+	*many = false;
+	TAILQ_FOREACH(g, &d->guests, entry) {
+		if (!has_device(g))
+			continue;
+		vmc_uuid_text(g->uuid, uuid);
+		if (g->domid != domid && strcmp(g->name, text) && strcasecmp(uuid, text))
+			continue;
+		*many = found;
+		if (found)
+			return NULL;
+		found = g;
+	}
+	return found;
+}
+
+static int show_guest(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
+{
+	static const char *const names[] = { "guest", NULL };
+	struct vmc_guest *g;
+	const char *text;
+	bool many;
+
+	if (!take_params(params, names, &text, reply))
+		return 0;
+	g = *text ? find_guest(d, text, &many) : NULL;
+	if (!g) {
+		vmc_api_error(reply, *text && many ? MANAGER ".AmbiguousGuest" :
+						     MANAGER ".NoSuchGuest",
+			      "guest", text);
+		return reply->parameters ? 0 : -ENOMEM;
+	}
+	return answer(reply, json_pack("{s:o, s:o, s:o}", "guest", guest_json(g), "stats",
+				       stats_json(d, g), "channels", chans_json(d, g)));
+}
+
+static int get_info(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
+{
+	(void)d;
+	if (!no_params(params, reply))
+		return 0;
+	return answer(reply, json_pack("{s:s, s:s, s:s, s:s, s:[s, s]}", "vendor", "VMC",
+				       "product", "vmcd", "version", VMC_VERSION, "url", "",
+				       "interfaces", MANAGER, SERVICE));
+}
+
+static int get_description(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
+{
+	static const struct {
+		const char *name;
+		const char *text;
+	} interfaces[] = {
+		{ MANAGER, vmc_varlink_manager },
+		{ SERVICE, vmc_varlink_service },
+	};
+	static const char *const names[] = { "interface", NULL };
+	const char *text;
+
+	(void)d;
+	if (!take_params(params, names, &text, reply))
+		return 0;
+	for (size_t i = 0; i < sizeof(interfaces) / sizeof(interfaces[0]); i++)
+		if (!strcmp(text, interfaces[i].name))
+			return answer(reply, json_pack("{s:s}", "description",
+						       interfaces[i].text));
+	vmc_api_error(reply, SERVICE ".InterfaceNotFound", "interface", text);
+	return reply->parameters ? 0 : -ENOMEM;
+}
+
+static const struct vmc_api_method methods[] = {
+	{ MANAGER ".GetStatus", false, get_status },
+	{ MANAGER ".ListGuests", false, list_guests },
+	{ MANAGER ".ListChannels", true, list_channels },
+	{ MANAGER ".ShowGuest", true, show_guest },
+	{ SERVICE ".GetInfo", false, get_info },
+	{ SERVICE ".GetInterfaceDescription", false, get_description },
+};
+
+const struct vmc_api_method *vmc_api_find(const char *name, struct vmc_api_reply *reply)
+{
+	size_t n = sizeof(methods) / sizeof(methods[0]);
+	const char *dot = strrchr(name, '.');
+	char interface[VMC_API_ECHO_MAX];
+
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(name, methods[i].name))
+			return &methods[i];
+
+	vmc_sanitize(interface, sizeof(interface), name, dot ? (size_t)(dot - name) : 0);
+	if (strcmp(interface, MANAGER) && strcmp(interface, SERVICE))
+		vmc_api_error(reply, SERVICE ".InterfaceNotFound", "interface", interface);
+	else
+		vmc_api_error(reply, SERVICE ".MethodNotFound", "method", name);
+	return NULL;
+}

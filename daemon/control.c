@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "control.h"
+
+#include "api.h"
+#include "log.h"
+#include "stats.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <grp.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define OUTPUT_BUSY	(256u << 10)	/* above this no further request is taken */
+#define WRITE_TIMEOUT_S	10		/* of a client that takes nothing */
+#define CALLS_PER_TURN	16
+#define GROUPS_MAX	1024
+
+struct client {
+	TAILQ_ENTRY(client) entry;
+	struct vmc_control *c;
+	struct bufferevent *bev;
+	struct event *more;		/* further requests are in the buffer */
+	struct vmc_stats_waiter waiter;
+	/* The request that waits for the guests' counters. */
+	const struct vmc_api_method *method;
+	json_t *params;
+	bool oneway;
+	bool closing;			/* an error is on its way out, nothing else */
+};
+
+struct vmc_control {
+	struct vmcd *d;
+	struct evconnlistener *listener;
+	TAILQ_HEAD(, client) clients;
+	unsigned int nr_clients;
+	struct vmc_ratelimit log_rate;
+	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+};
+
+static void client_free(struct client *cl)
+{
+	vmc_stats_cancel(cl->c->d, &cl->waiter);
+	json_decref(cl->params);
+	if (cl->more)
+		event_free(cl->more);
+	bufferevent_free(cl->bev);
+	TAILQ_REMOVE(&cl->c->clients, cl, entry);
+	cl->c->nr_clients--;
+	free(cl);
+}
+
+/* -------------------------------------------------------------------- output */
+
+/* Takes over @parameters. Returns -errno if the client has to go. */
+static int send_json(struct client *cl, const char *error, json_t *parameters)
+{
+	struct evbuffer *out = bufferevent_get_output(cl->bev);
+	json_t *message = json_object();
+	char *text = NULL;
+	int err = 0;
+
+	if (!parameters)
+		parameters = json_object();
+	if (error && json_object_set_new(message, "error", json_string(error)))
+		err = -ENOMEM;
+	if (json_object_set_new(message, "parameters", parameters))
+		err = -ENOMEM;
+	if (!err)
+		text = json_dumps(message, JSON_COMPACT);
+	json_decref(message);
+	if (!text)
+		return -ENOMEM;
+	if (evbuffer_get_length(out) + strlen(text) >= VMC_CONTROL_OUTPUT_MAX)
+		err = -ENOBUFS;
+	else if (evbuffer_add(out, text, strlen(text) + 1))
+		err = -ENOMEM;
+	free(text);
+	return err;
+}
+
+static int finish_call(struct client *cl, bool oneway, int err, struct vmc_api_reply *reply)
+{
+	if (err || oneway) {
+		json_decref(reply->parameters);
+		return err;
+	}
+	return send_json(cl, reply->error, reply->parameters);
+}
+
+/* --------------------------------------------------------------------- input */
+
+/* The guests have answered, or had their time. */
+static void on_stats(void *arg)
+{
+	static const struct timeval soon = { 0, 0 };
+	struct client *cl = arg;
+	struct vmc_api_reply reply = { 0 };
+	const struct vmc_api_method *method = cl->method;
+	json_t *params = cl->params;
+	int err;
+
+	cl->method = NULL;
+	cl->params = NULL;
+	err = method->call(cl->c->d, params, &reply);
+	json_decref(params);
+	if (finish_call(cl, cl->oneway, err, &reply)) {
+		client_free(cl);
+		return;
+	}
+	event_add(cl->more, &soon);
+}
+
+static int flag(json_t *request, const char *name, bool *value)
+{
+	json_t *v = json_object_get(request, name);
+
+	*value = json_is_true(v);
+	return !v || json_is_boolean(v) ? 0 : -EINVAL;
+}
+
+/*
+ * One request. Returns 0, or -errno if the client has to go: what is not a
+ * Varlink call at all gets no answer.
+ */
+static int handle(struct client *cl, const char *text, size_t len)
+{
+	const struct vmc_api_method *method;
+	struct vmc_api_reply reply = { 0 };
+	json_t *request, *params;
+	bool oneway, more, upgrade;
+	const char *name;
+	int err = -EPROTO;
+
+	request = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	if (!json_is_object(request))
+		goto out;
+	name = json_string_value(json_object_get(request, "method"));
+	params = json_object_get(request, "parameters");
+	if (!name || flag(request, "oneway", &oneway) || flag(request, "more", &more) ||
+	    flag(request, "upgrade", &upgrade))
+		goto out;
+	if (json_is_null(params))
+		params = NULL;
+	if (params && !json_is_object(params))
+		goto out;
+
+	err = 0;
+	method = vmc_api_find(name, &reply);
+	if (method && upgrade) {
+		vmc_api_error(&reply, VMC_API_INVALID_PARAMETER, "parameter", "upgrade");
+	} else if (method && method->needs_stats) {
+		cl->method = method;
+		cl->params = json_incref(params);
+		cl->oneway = oneway;
+		vmc_stats_ask(cl->c->d, &cl->waiter);
+		goto out;
+	} else if (method) {
+		/* "more" allows several answers; one is enough for every method here */
+		err = method->call(cl->c->d, params, &reply);
+	}
+	err = finish_call(cl, oneway, err, &reply);
+out:
+	json_decref(request);
+	return err;
+}
+
+static void process(struct client *cl)
+{
+	static const struct timeval soon = { 0, 0 };
+	struct evbuffer *in = bufferevent_get_input(cl->bev);
+	struct evbuffer *out = bufferevent_get_output(cl->bev);
+
+	for (int n = 0; !cl->closing && !cl->method; n++) {
+		struct evbuffer_ptr end;
+		size_t len;
+		int err;
+
+		/* Answers first: the write callback comes back here. */
+		if (evbuffer_get_length(out) > OUTPUT_BUSY)
+			return;
+		end = evbuffer_search(in, "", 1, NULL);
+		if (end.pos < 0) {
+			if (evbuffer_get_length(in) >= VMC_CONTROL_INPUT_MAX)
+				client_free(cl);
+			return;
+		}
+		if (n == CALLS_PER_TURN) {
+			event_add(cl->more, &soon);
+			return;
+		}
+		len = (size_t)end.pos + 1;
+		err = handle(cl, (const char *)evbuffer_pullup(in, (ev_ssize_t)len), len - 1);
+		if (err) {
+			client_free(cl);
+			return;
+		}
+		evbuffer_drain(in, len);
+	}
+}
+
+static void on_more(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	process(arg);
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+	struct client *cl = arg;
+
+	if (cl->closing)
+		evbuffer_drain(bufferevent_get_input(bev), SIZE_MAX);
+	else
+		process(cl);
+}
+
+static void on_written(struct bufferevent *bev, void *arg)
+{
+	struct client *cl = arg;
+
+	(void)bev;
+	if (cl->closing)
+		client_free(cl);
+	else
+		process(cl);
+}
+
+static void on_end(struct bufferevent *bev, short what, void *arg)
+{
+	(void)bev;
+	(void)what;
+	client_free(arg);
+}
+
+/* ------------------------------------------------------------------ newcomers */
+
+/* Root, and members of the group, also by a supplementary group. */
+static bool may_call(int fd)
+{
+	struct group *group = getgrnam(VMC_CONTROL_GROUP);
+	gid_t gids[GROUPS_MAX];
+	socklen_t len;
+	struct ucred cred;
+
+	len = sizeof(cred);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		return false;
+	if (!cred.uid)
+		return true;
+	if (!group)
+		return false;
+	if (cred.gid == group->gr_gid)
+		return true;
+	len = sizeof(gids);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, gids, &len))
+		return false;
+	for (size_t i = 0; i < len / sizeof(gids[0]); i++)
+		if (gids[i] == group->gr_gid)
+			return true;
+	return false;
+}
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
+		      struct sockaddr *addr, int addrlen, void *arg)
+{
+	static const struct timeval timeout = { .tv_sec = WRITE_TIMEOUT_S };
+	struct vmc_control *c = arg;
+	const char *error = NULL;
+	struct client *cl;
+
+	(void)listener;
+	(void)addr;
+	(void)addrlen;
+	/* A few more than the limit get an answer; beyond that they are just closed. */
+	if (c->nr_clients >= 2 * VMC_CONTROL_CLIENTS_MAX) {
+		close(fd);
+		return;
+	}
+	cl = calloc(1, sizeof(*cl));
+	if (!cl) {
+		close(fd);
+		return;
+	}
+	cl->c = c;
+	cl->waiter.done = on_stats;
+	cl->waiter.arg = cl;
+	cl->bev = bufferevent_socket_new(c->d->base, fd, BEV_OPT_CLOSE_ON_FREE);
+	if (!cl->bev) {
+		close(fd);
+		free(cl);
+		return;
+	}
+	TAILQ_INSERT_TAIL(&c->clients, cl, entry);
+	c->nr_clients++;
+	cl->more = evtimer_new(c->d->base, on_more, cl);
+	if (!cl->more) {
+		client_free(cl);
+		return;
+	}
+	bufferevent_setcb(cl->bev, on_read, on_written, on_end, cl);
+	/* Never reads more than one request beyond what is being handled. */
+	bufferevent_setwatermark(cl->bev, EV_READ, 0, VMC_CONTROL_INPUT_MAX);
+	bufferevent_set_timeouts(cl->bev, NULL, &timeout);
+
+	if (!may_call(fd))
+		error = VMC_API_PERMISSION_DENIED;
+	else if (c->nr_clients > VMC_CONTROL_CLIENTS_MAX)
+		error = VMC_API_TOO_MANY_CLIENTS;
+	if (error) {
+		if (vmc_ratelimit_ok(&c->log_rate))
+			vmc_log(VMC_LOG_NOTICE, "control", "turned a caller away: %s", error);
+		cl->closing = true;
+		if (send_json(cl, error, NULL)) {
+			client_free(cl);
+			return;
+		}
+	}
+	bufferevent_enable(cl->bev, EV_READ | EV_WRITE);
+}
+
+/* A service manager makes the directory; without one it may be missing. */
+static void make_directory(const char *path)
+{
+	char dir[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+	char *slash;
+
+	snprintf(dir, sizeof(dir), "%s", path);
+	slash = strrchr(dir, '/');
+	if (!slash || slash == dir)
+		return;
+	*slash = '\0';
+	if (mkdir(dir, 0755) && errno != EEXIST)
+		vmc_log(VMC_LOG_WARNING, "control", "cannot make %s: %s", dir,
+			strerror(errno));
+}
+
+int vmc_control_new(struct vmc_control **ret, struct vmcd *d, const char *path)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	struct group *group = getgrnam(VMC_CONTROL_GROUP);
+	struct vmc_control *c;
+	struct stat st;
+	mode_t mask;
+	int fd, err;
+
+	if (strlen(path) >= sizeof(sun.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(sun.sun_path, path, strlen(path));
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->d = d;
+	TAILQ_INIT(&c->clients);
+	vmc_ratelimit_init(&c->log_rate, 10, 10000);
+	memcpy(c->path, sun.sun_path, sizeof(c->path));
+
+	make_directory(path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0) {
+		err = -errno;
+		goto fail;
+	}
+	/* Only a socket, and only a dead one, is taken out of the way. */
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
+		if (!connect(fd, (struct sockaddr *)&sun, sizeof(sun))) {
+			err = -EADDRINUSE;
+			goto fail_fd;
+		}
+		if (errno == ECONNREFUSED)
+			unlink(path);
+	}
+	mask = umask(0117);
+	err = bind(fd, (struct sockaddr *)&sun, sizeof(sun)) ? -errno : 0;
+	umask(mask);
+	if (err)
+		goto fail_fd;
+	if (group && chown(path, 0, group->gr_gid))
+		vmc_log(VMC_LOG_WARNING, "control", "cannot give %s to group %s: %s", path,
+			VMC_CONTROL_GROUP, strerror(errno));
+	c->listener = evconnlistener_new(d->base, on_accept, c,
+					 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 64,
+					 fd);
+	if (!c->listener) {
+		err = -ENOMEM;
+		unlink(path);
+		goto fail_fd;
+	}
+	*ret = c;
+	return 0;
+fail_fd:
+	close(fd);
+fail:
+	vmc_log(VMC_LOG_ERROR, "control", "cannot listen on %s: %s", path, strerror(-err));
+	free(c);
+	return err;
+}
+
+void vmc_control_free(struct vmc_control *c)
+{
+	struct client *cl;
+
+	if (!c)
+		return;
+	while ((cl = TAILQ_FIRST(&c->clients)))
+		client_free(cl);
+	evconnlistener_free(c->listener);
+	unlink(c->path);
+	free(c);
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "service.h"
+
+#include "control.h"
+#include "vmcd.h"
+#include "vmc_version.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+struct service {
+	struct event_base *base;
+	struct vmc_xen *xen;
+	struct vmcd *d;
+	struct vmc_control *control;
+	struct event *sigterm;
+	struct event *sigint;
+	struct event *watchdog;
+	unsigned int guests;		/* in the last STATUS */
+	unsigned int channels;
+	bool status_sent;
+};
+
+/*
+ * Leaves the terminal. The parent waits on the pipe whose write end comes back
+ * in *ready: one byte there is success, an end without it is failure.
+ */
+static int daemonize(int *ready)
+{
+	int fds[2], null;
+	char byte;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid) {
+		close(fds[1]);
+		_exit(read(fds[0], &byte, 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+	}
+	close(fds[0]);
+	setsid();
+	if (chdir("/"))
+		return -errno;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return -errno;
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	close(null);
+	*ready = fds[1];
+	return 0;
+}
+
+static void daemonized(int ready, const struct vmc_options *opt)
+{
+	vmc_log_init(opt->log_level, VMC_LOG_TO_SYSLOG);
+	dup2(STDOUT_FILENO, STDERR_FILENO);
+	if (write(ready, "", 1) != 1)
+		vmc_log(VMC_LOG_WARNING, "service", "nobody waited for the start");
+	close(ready);
+}
+
+static void on_stop(evutil_socket_t sig, short what, void *arg)
+{
+	struct service *s = arg;
+
+	(void)what;
+	vmc_log(VMC_LOG_NOTICE, "service", "stopping on %s", strsignal((int)sig));
+	event_base_loopbreak(s->base);
+}
+
+/*
+ * Alive means that the loop turns and that xenstored answers: libxenstore does
+ * not tell a loop that waits for events that its connection was lost.
+ */
+static void on_watchdog(evutil_socket_t fd, short what, void *arg)
+{
+	struct service *s = arg;
+	char value[VMC_XEN_VALUE_MAX];
+	int err;
+
+	(void)fd;
+	(void)what;
+	err = s->xen->ops->read(s->xen, VMC_XEN_NO_TX, "/local/domain/0/domid", value,
+				sizeof(value));
+	if (err < 0 && err != -ENOENT) {
+		vmcd_store_lost(s->d, err);
+		return;
+	}
+	sd_notify(0, "WATCHDOG=1");
+}
+
+static void on_changed(struct vmcd *d, void *arg)
+{
+	struct service *s = arg;
+	unsigned int guests = 0;
+	struct vmc_guest *g;
+
+	TAILQ_FOREACH(g, &d->guests, entry)
+		guests += g->state == VMC_GUEST_CONNECTED;
+	if (s->status_sent && guests == s->guests && d->nr_up == s->channels)
+		return;
+	s->status_sent = true;
+	s->guests = guests;
+	s->channels = d->nr_up;
+	sd_notifyf(0, "STATUS=%u guests connected, %u channels", guests, s->channels);
+}
+
+static int start(struct service *s, const struct vmc_options *opt)
+{
+	struct timeval tv;
+	uint64_t usec;
+	int err;
+
+	err = vmc_xen_open(&s->xen);
+	if (err)
+		return err;
+	s->base = event_base_new();
+	if (!s->base)
+		return -ENOMEM;
+	s->sigterm = evsignal_new(s->base, SIGTERM, on_stop, s);
+	s->sigint = evsignal_new(s->base, SIGINT, on_stop, s);
+	s->watchdog = event_new(s->base, -1, EV_PERSIST, on_watchdog, s);
+	if (!s->sigterm || !s->sigint || !s->watchdog || evsignal_add(s->sigterm, NULL) ||
+	    evsignal_add(s->sigint, NULL))
+		return -ENOMEM;
+	signal(SIGPIPE, SIG_IGN);
+	/* No guest is touched before the loop runs: a second vmcd fails at the socket. */
+	err = vmcd_new(&s->d, s->base, s->xen);
+	if (err) {
+		vmc_log(VMC_LOG_ERROR, "service", "cannot start: %s", strerror(-err));
+		return err;
+	}
+	s->d->changed = on_changed;
+	s->d->changed_arg = s;
+	err = vmc_control_new(&s->control, s->d, opt->socket);
+	if (err)
+		return err;
+	if (sd_watchdog_enabled(0, &usec) > 0) {
+		tv.tv_sec = (time_t)(usec / 2 / 1000000);
+		tv.tv_usec = (suseconds_t)(usec / 2 % 1000000);
+	} else {
+		tv = vmc_timeval(60000);
+	}
+	return event_add(s->watchdog, &tv) ? -ENOMEM : 0;
+}
+
+static void stop(struct service *s)
+{
+	vmc_control_free(s->control);
+	if (s->d)
+		vmcd_free(s->d);
+	if (s->watchdog)
+		event_free(s->watchdog);
+	if (s->sigint)
+		event_free(s->sigint);
+	if (s->sigterm)
+		event_free(s->sigterm);
+	if (s->base)
+		event_base_free(s->base);
+	if (s->xen)
+		vmc_xen_close(s->xen);
+}
+
+int vmc_service_run(const struct vmc_options *opt)
+{
+	struct service s = { 0 };
+	int ready = -1, status = EXIT_FAILURE;
+
+	vmc_log_init(opt->log_level, VMC_LOG_TO_STDERR);
+	if (!opt->foreground && daemonize(&ready)) {
+		vmc_log(VMC_LOG_ERROR, "service", "cannot go to the background: %s",
+			strerror(errno));
+		return EXIT_FAILURE;
+	}
+	if (start(&s, opt))
+		goto out;
+	if (ready >= 0)
+		daemonized(ready, opt);
+	vmc_log(VMC_LOG_NOTICE, "service", "vmcd %s, protocol %u to %u, control socket %s",
+		VMC_VERSION, VMC_PROTO_MIN, VMC_PROTO_MAX, opt->socket);
+	sd_notify(0, "READY=1");
+	event_base_dispatch(s.base);
+	status = s.d->exit_code;
+	sd_notify(0, "STOPPING=1");
+out:
+	stop(&s);
+	return status;
+}
