@@ -488,21 +488,23 @@ static void vmc_rx_rearm(struct vmc_conn *conn)
 
 /*
  * recvmsg() for a watched socket: TCP's results, whichever way the bytes came.
- * Sets *native if the driver let go before anything was read: the caller then
+ * VMC_NATIVE if the driver let go before anything was read: the caller then
  * calls TCP itself.
  */
 int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags,
-		int *addr_len, bool *native)
+		int *addr_len)
 {
 	struct sock *sk = conn->sk;
 	long timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT);
 	int target = sock_rcvlowat(sk, flags & MSG_WAITALL, len);
 	int copied = 0, peeked = 0, ret;
 
+	if (!len && rcu_access_pointer(conn->rx))
+		return 0;
 	mutex_lock(&conn->rx_mutex);
 	for (;;) {
 		if (unlikely(conn->detached) && !copied) {
-			*native = true;
+			copied = VMC_NATIVE;
 			break;
 		}
 		ret = vmc_rx_step(conn, msg, len - copied, flags, addr_len, copied);
@@ -538,7 +540,8 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 		vmc_rx_wait(conn, &timeo, peeked);
 		mutex_lock(&conn->rx_mutex);
 	}
-	vmc_rx_rearm(conn);
+	if (copied != VMC_NATIVE)
+		vmc_rx_rearm(conn);
 	mutex_unlock(&conn->rx_mutex);
 	return copied;
 

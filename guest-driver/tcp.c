@@ -56,7 +56,6 @@ static int vmc_tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int 
 			   int *addr_len)
 {
 	struct vmc_conn *conn;
-	bool native = false;
 	int ret;
 
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
@@ -64,9 +63,9 @@ static int vmc_tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int 
 	conn = vmc_conn_get(sk);
 	if (unlikely(!conn))
 		return vmc_base(sk)->recvmsg(sk, msg, len, flags, addr_len);
-	ret = vmc_rx_recv(conn, msg, len, flags, addr_len, &native);
+	ret = vmc_rx_recv(conn, msg, len, flags, addr_len);
 	vmc_conn_put(conn);
-	if (unlikely(native))
+	if (unlikely(ret == VMC_NATIVE))
 		return vmc_base(sk)->recvmsg(sk, msg, len, flags, addr_len);
 	return ret;
 }

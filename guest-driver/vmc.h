@@ -334,8 +334,9 @@ bool vmc_tx_writable(const struct sock *sk, bool *local);
 void vmc_tx_exit(void);
 void vmc_tx_forget_offers(struct vmc_chan *ch);
 
+#define VMC_NATIVE	(-MAX_ERRNO - 1)	/* no errno: call TCP instead */
 int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags,
-		int *addr_len, bool *native);
+		int *addr_len);
 void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m);
 bool vmc_rx_readable(const struct sock *sk, u32 want);
 u32 vmc_rx_pending(struct vmc_conn *conn);
