@@ -4,14 +4,10 @@
  * ring in the order in which they were written, going back to TCP. All of it
  * under conn->rx_mutex.
  */
-#include <linux/sched/clock.h>
-#include <linux/sched/signal.h>
-#include <net/busy_poll.h>
-
+#include "poll.h"
 #include "vmc.h"
 
 #define VMC_RX_CHUNK	(32u << 10)	/* given back to the writer at once */
-#define VMC_POLL_START	(8 * NSEC_PER_USEC)
 
 /* -------------------------------------------------------------- offers */
 
@@ -321,35 +317,25 @@ static bool vmc_rx_may_go_on(struct vmc_conn *conn, u32 peeked, bool arm)
 	return !skb_queue_empty_lockless(&sk->sk_receive_queue);
 }
 
-/*
- * A short look before sleeping, as KVM's halt polling does it: the budget
- * doubles while waits turn out short and is dropped after a long one.
- */
-static bool vmc_rx_poll(struct vmc_conn *conn, u32 peeked)
+/* Looks for @budget nanoseconds before sleeping. */
+static bool vmc_rx_poll(struct vmc_conn *conn, u32 peeked, u64 start, u64 budget)
 {
-	u64 end, now = local_clock();
-
-	if (!conn->rx_poll_ns)
-		return false;
-	end = now + conn->rx_poll_ns;
-	do {
+	while (local_clock() - start < budget && !vmc_poll_give_way()) {
 		if (vmc_rx_may_go_on(conn, peeked, false))
 			return true;
-		if (need_resched() || signal_pending(current))
-			return false;
 		cpu_relax();
-	} while (local_clock() < end);
+	}
 	return false;
 }
 
 static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 peeked)
 {
 	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	bool local = rcu_access_pointer(conn->rx);
 	struct sock *sk = conn->sk;
-	u32 max = vmc_poll_us * NSEC_PER_USEC;
-	u64 start = local_clock(), took;
+	u64 start = local_clock();
 
-	if (!rcu_access_pointer(conn->rx) || !vmc_rx_poll(conn, peeked)) {
+	if (!local || !vmc_rx_poll(conn, peeked, start, vmc_poll_budget(&conn->rx_poll))) {
 		add_wait_queue(sk_sleep(sk), &wait);
 		sk_set_bit(SOCKWQ_ASYNC_WAITDATA, sk);
 		if (!vmc_rx_may_go_on(conn, peeked, true))
@@ -357,12 +343,8 @@ static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 peeked)
 		sk_clear_bit(SOCKWQ_ASYNC_WAITDATA, sk);
 		remove_wait_queue(sk_sleep(sk), &wait);
 	}
-	took = local_clock() - start;
-	if (took > max)
-		conn->rx_poll_ns = 0;
-	else if (took > conn->rx_poll_ns)
-		conn->rx_poll_ns = min_t(u64, max, max_t(u64, VMC_POLL_START,
-							 2ull * conn->rx_poll_ns));
+	if (local)
+		vmc_poll_learn(&conn->rx_poll, local_clock() - start);
 }
 
 /* Copies from the ring to the caller. Bytes, or -EFAULT. */

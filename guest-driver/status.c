@@ -88,12 +88,13 @@ static void vmc_status_conn(struct vmc_conn *conn, void *arg)
 	tx = rcu_dereference(conn->tx);
 	rx = rcu_dereference(conn->rx);
 	seq_printf(arg,
-		   "%pI6c:%u %pI6c:%u tx %u%s ring %d pos %llu rx %u ring %d read %llu word %llx wait %u poll_ns %u\n",
+		   "%pI6c:%u %pI6c:%u tx %u%s ring %d pos %llu rx %u ring %d read %llu word %llx wait %u poll_ns %u %u\n",
 		   t->saddr, ntohs(t->sport), t->daddr, ntohs(t->dport), conn->tx_state,
 		   conn->tx_never ? " never" : "", tx ? (int)tx->id : -1,
 		   tx ? tx->prod.pos : 0, conn->rx_state, rx ? (int)rx->id : -1,
 		   rx ? rx->cons.cons : 0, rx ? vmc_load(&rx->cons.hdr->prod) : 0,
-		   rx ? vmc_load(&rx->cons.hdr->cons_wait) : 0, conn->rx_poll_ns);
+		   rx ? vmc_load(&rx->cons.hdr->cons_wait) : 0, conn->rx_poll.ns,
+		   conn->tx_poll.ns);
 }
 
 static int vmc_sockets_show(struct seq_file *s, void *unused)

@@ -4,11 +4,10 @@
  * it, going back to TCP. All of it under the socket lock.
  */
 #include <linux/random.h>
-#include <linux/sched/clock.h>
-#include <linux/sched/signal.h>
 #include <linux/xarray.h>
 #include <crypto/algapi.h>
 
+#include "poll.h"
 #include "vmc.h"
 
 #define VMC_TX_CHUNK	(16u << 10)	/* published at once, so that the reader can start */
@@ -318,33 +317,58 @@ static bool vmc_tx_may_go_on(struct vmc_conn *conn)
 	return ready;
 }
 
-/* Waits for space; the socket lock is dropped meanwhile. Like sk_stream_wait_memory(). */
-static int vmc_tx_wait(struct vmc_conn *conn, struct vmc_txring *t, long *timeo)
+/* Looks for space for @budget nanoseconds before sleeping. No lock is held. */
+static bool vmc_tx_poll(struct vmc_conn *conn, u64 start, u64 budget)
+{
+	while (local_clock() - start < budget && !vmc_poll_give_way()) {
+		if (vmc_tx_may_go_on(conn))
+			return true;
+		cpu_relax();
+	}
+	return false;
+}
+
+/*
+ * Waits for space; the socket lock is dropped meanwhile, so the caller has to
+ * look at everything again. Results as of sk_stream_wait_memory().
+ */
+static int vmc_tx_wait(struct vmc_conn *conn, long *timeo)
 {
 	DEFINE_WAIT_FUNC(wait, woken_wake_function);
 	struct sock *sk = conn->sk;
-	int err = 0, ret;
+	struct vmc_txring *t;
+	u64 budget = vmc_poll_budget(&conn->tx_poll), start = local_clock();
+	int err = 0;
+
+	if (*timeo && budget) {
+		bool found;
+
+		release_sock(sk);
+		found = vmc_tx_poll(conn, start, budget);
+		lock_sock(sk);
+		if (found)
+			goto learn;
+	}
 
 	add_wait_queue(sk_sleep(sk), &wait);
 	sk_set_bit(SOCKWQ_ASYNC_NOSPACE, sk);
 	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
-	if (vmc_ring_prod_arm(&t->prod, 1))
-		goto out;
-	if (!*timeo) {
-		err = -EAGAIN;
-	} else if (signal_pending(current)) {
-		err = sock_intr_errno(*timeo);
-	} else {
-		ret = sk_wait_event(sk, timeo, READ_ONCE(sk->sk_err) ||
-				    READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN ||
-				    vmc_tx_may_go_on(conn), &wait);
-		if (ret < 0)
+	t = rcu_dereference_protected(conn->tx, lockdep_sock_is_held(sk));
+	if (t && !vmc_ring_prod_arm(&t->prod, 1)) {
+		if (!*timeo)
+			err = -EAGAIN;
+		else if (signal_pending(current))
+			err = sock_intr_errno(*timeo);
+		else if (sk_wait_event(sk, timeo, READ_ONCE(sk->sk_err) ||
+				       READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN ||
+				       vmc_tx_may_go_on(conn), &wait) < 0)
 			err = -EPIPE;
 	}
-out:
 	if (!err)
 		sk_clear_bit(SOCKWQ_ASYNC_NOSPACE, sk);
 	remove_wait_queue(sk_sleep(sk), &wait);
+learn:
+	vmc_poll_learn(&conn->tx_poll, local_clock() - start);
 	return err;
 }
 
@@ -385,7 +409,7 @@ int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 		n = min_t(size_t, msg_data_left(msg), VMC_TX_CHUNK);
 		space = vmc_ring_prod_space(&t->prod, n);
 		if (!space && !vmc_ring_prod_closed(&t->prod)) {
-			err = vmc_tx_wait(conn, t, &timeo);
+			err = vmc_tx_wait(conn, &timeo);
 			if (err)
 				goto error;
 			continue;

@@ -270,6 +270,12 @@ enum vmc_rx_state {
 	VMC_RX_SEGMENT,		/* boundary known */
 };
 
+/* What one side has learned about its waits; see poll.h. */
+struct vmc_poll {
+	u32 ns;
+	u32 waits;
+};
+
 /* One TCP socket that we watch. Holds a reference on it. */
 struct vmc_conn {
 	struct hlist_node by_sk;
@@ -293,14 +299,14 @@ struct vmc_conn {
 	u32 offer_id;
 	u8 nonce[VMC_NONCE_LEN];
 	struct vmc_txring __rcu *tx;
-	u32 tx_poll_ns;
+	struct vmc_poll tx_poll;
 
 	/* reader: rx_mutex */
 	struct mutex rx_mutex;
 	u8 rx_state;
 	u32 boundary;
 	struct vmc_rxring __rcu *rx;
-	u32 rx_poll_ns;
+	struct vmc_poll rx_poll;
 };
 
 extern atomic_t vmc_nr_conns;
