@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# vmcd in a host made of memory.
+add_library(vmcd_fake STATIC test_vmcd_fake.c)
+target_link_libraries(vmcd_fake PUBLIC vmcd_core PkgConfig::CMOCKA)
+
+foreach(test device)
+	vmc_add_unit_test(test_vmcd_${test} SOURCES test_vmcd_${test}.c LIBS vmcd_fake)
+endforeach()
