@@ -11,6 +11,7 @@
 #include "vmc.h"
 
 #define VMC_OUTQ_MAX	8192	/* messages that wait for room in the peer's control ring */
+#define VMC_EMPTY_EVENTS 16	/* events in a row without news, before it is called a storm */
 #define VMC_WORK_BUDGET	256	/* messages for one run of the worker */
 
 static void vmc_chan_release(struct kref *ref)
@@ -97,12 +98,11 @@ int vmc_chan_send(struct vmc_chan *ch, const struct vmc_msg *m)
 	struct vmc_outmsg *o;
 	int err = 0;
 
-	o = kmalloc(offsetof(struct vmc_outmsg, h) + m->len, GFP_ATOMIC);
+	o = vmc_outmsg_new(m);
 	if (!o) {
 		vmc_chan_broken(ch, "no memory for a message");
 		return -ENOMEM;
 	}
-	memcpy(&o->h, m, m->len);
 	spin_lock_bh(&ch->out_lock);
 	if (!ch->out_ok || ch->outq_len >= VMC_OUTQ_MAX) {
 		err = -ENOTCONN;
@@ -250,13 +250,21 @@ static void vmc_chan_tasklet(struct tasklet_struct *tl)
 		found = true;
 		vmc_chan_queue(ch);
 	}
-	xen_irq_lateeoi(ch->irq, found ? 0 : XEN_EOI_FLAG_SPURIOUS);
+	/*
+	 * An event can come after the worker has already seen what it announced.
+	 * Many such in a row are a peer's mischief: let Xen's back-off have them.
+	 */
+	ch->empty_events = found ? 0 : ch->empty_events + 1;
+	xen_irq_lateeoi(ch->irq, ch->empty_events > VMC_EMPTY_EVENTS ?
+				 XEN_EOI_FLAG_SPURIOUS : 0);
 }
 
 static irqreturn_t vmc_chan_irq(int irq, void *arg)
 {
 	struct vmc_chan *ch = arg;
 
+	/* an event can come while it is being bound, before bind has told us this */
+	ch->irq = irq;
 	tasklet_schedule(&ch->tasklet);
 	return IRQ_HANDLED;
 }

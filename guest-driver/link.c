@@ -69,11 +69,10 @@ static void vmc_link_flush(struct vmc_link *l)
 static void vmc_link_send(const struct vmc_msg *m)
 {
 	struct vmc_link *l = &vmc_link;
-	struct vmc_outmsg *o = kmalloc(offsetof(struct vmc_outmsg, h) + m->len, GFP_ATOMIC);
+	struct vmc_outmsg *o = vmc_outmsg_new(m);
 
 	if (!o)
 		return;
-	memcpy(&o->h, m, m->len);
 	spin_lock_bh(&l->lock);
 	if (l->up && l->outq_len < VMC_LINK_OUTQ_MAX) {
 		list_add_tail(&o->node, &l->outq);
@@ -304,18 +303,15 @@ void vmc_link_close_channels(void)
 
 static void vmc_link_report_chan(struct vmc_chan *ch, void *arg)
 {
-	struct list_head *list = arg;
-	struct vmc_outmsg *o;
-	struct vmc_l_chan_state *m;
+	struct vmc_l_chan_state m = {
+		.h = { VMC_L_CHAN_STATE, sizeof(m), ch->id },
+		.peer = ch->domid,
+		.state = ch->state,
+	};
+	struct vmc_outmsg *o = vmc_outmsg_new(&m.h);
 
-	o = kzalloc(offsetof(struct vmc_outmsg, h) + sizeof(*m), GFP_ATOMIC);
-	if (!o)
-		return;
-	m = (struct vmc_l_chan_state *)&o->h;
-	m->h = (struct vmc_msg){ VMC_L_CHAN_STATE, sizeof(*m), ch->id };
-	m->peer = ch->domid;
-	m->state = ch->state;
-	list_add_tail(&o->node, list);
+	if (o)
+		list_add_tail(&o->node, arg);
 }
 
 static void vmc_link_attach(const struct vmc_l_attach *a)
@@ -357,16 +353,15 @@ struct vmc_link_stats {
 static void vmc_link_stats_chan(struct vmc_chan *ch, void *arg)
 {
 	struct vmc_link_stats *stats = arg;
-	struct vmc_l_stats_chan *m;
+	struct vmc_l_stats_chan m = {
+		.h = { VMC_L_STATS_CHAN, sizeof(m), stats->query },
+	};
 	struct vmc_outmsg *o;
 
-	o = kzalloc(offsetof(struct vmc_outmsg, h) + sizeof(*m), GFP_ATOMIC);
-	if (!o)
-		return;
-	m = (struct vmc_l_stats_chan *)&o->h;
-	m->h = (struct vmc_msg){ VMC_L_STATS_CHAN, sizeof(*m), stats->query };
-	vmc_status_fill_chan(m, ch);
-	list_add_tail(&o->node, &stats->list);
+	vmc_status_fill_chan(&m, ch);
+	o = vmc_outmsg_new(&m.h);
+	if (o)
+		list_add_tail(&o->node, &stats->list);
 }
 
 static void vmc_link_stats(u32 query)

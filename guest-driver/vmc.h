@@ -21,6 +21,7 @@
 #include <linux/mutex.h>
 #include <linux/net.h>
 #include <linux/rcupdate.h>
+#include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
@@ -174,10 +175,23 @@ static inline void *vmc_rxring_data(const struct vmc_rxring *r)
 
 /* ------------------------------------------------------------ chan.c */
 
+/* A message that waits for room. */
 struct vmc_outmsg {
 	struct list_head node;
-	struct vmc_msg h;	/* the rest follows */
+	union {
+		struct vmc_msg h;
+		DECLARE_FLEX_ARRAY(u8, raw);	/* h.len bytes */
+	};
 };
+
+static inline struct vmc_outmsg *vmc_outmsg_new(const struct vmc_msg *m)
+{
+	struct vmc_outmsg *o = kmalloc(offsetof(struct vmc_outmsg, raw) + m->len, GFP_ATOMIC);
+
+	if (o)
+		memcpy(o->raw, m, m->len);
+	return o;
+}
 
 struct vmc_chan {
 	struct list_head node;		/* link->chans */
@@ -207,6 +221,7 @@ struct vmc_chan {
 	evtchn_port_t port;
 	int irq;			/* 0: none */
 	struct tasklet_struct tasklet;
+	unsigned int empty_events;	/* in a row; tasklet only */
 	struct work_struct work;
 	struct delayed_work trim;
 	struct work_struct close_work;
