@@ -644,7 +644,12 @@ int vmc_link_init(void)
 	INIT_LIST_HEAD(&l->chans);
 	INIT_WORK(&l->work, vmc_link_work);
 	init_completion(&l->chans_gone);
-	return xenbus_register_frontend(&vmc_link_driver);
+	/*
+	 * Without an owner: xenbus would take a reference on the module for as long
+	 * as the device is bound, and nobody could unload it. Unregistering unbinds,
+	 * and waits for it, so no call can outlive the module.
+	 */
+	return __xenbus_register_frontend(&vmc_link_driver, NULL, KBUILD_MODNAME);
 }
 
 void vmc_link_exit(void)

@@ -175,3 +175,13 @@ void vmc_foreign_unmap(struct vmc_foreign *f)
 	kfree(page);
 	kfree(op);
 }
+
+/* A copy of a whole message, to be kfree()d; NULL without memory. Any context. */
+struct vmc_outmsg *vmc_outmsg_new(const struct vmc_msg *m)
+{
+	struct vmc_outmsg *o = kmalloc(offsetof(struct vmc_outmsg, raw) + m->len, GFP_ATOMIC);
+
+	if (o)
+		memcpy(o->raw, m, m->len);
+	return o;
+}

@@ -184,14 +184,7 @@ struct vmc_outmsg {
 	};
 };
 
-static inline struct vmc_outmsg *vmc_outmsg_new(const struct vmc_msg *m)
-{
-	struct vmc_outmsg *o = kmalloc(offsetof(struct vmc_outmsg, raw) + m->len, GFP_ATOMIC);
-
-	if (o)
-		memcpy(o->raw, m, m->len);
-	return o;
-}
+struct vmc_outmsg *vmc_outmsg_new(const struct vmc_msg *m);
 
 struct vmc_chan {
 	struct list_head node;		/* link->chans */
