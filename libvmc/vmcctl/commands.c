@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* What each command shows. Keys are those of the control API, so that JSON reads like it. */
+#include "vmcctl.h"
+
+static void write_guest(struct writer *w, const struct vmc_guest *g)
+{
+	writer_number(w, "domid", "DOMID", g->domid);
+	writer_string(w, "name", "NAME", g->name);
+	writer_string(w, "uuid", NULL, g->uuid);
+	writer_string(w, "state", "STATE", g->state);
+	writer_string(w, "driver", "DRIVER", g->driver);
+	writer_number(w, "protocol", NULL, g->protocol);
+	writer_number(w, "channels", "CHANNELS", g->channels);
+	writer_strings(w, "macs", "MAC", g->macs);
+	writer_strings(w, "bridges", "BRIDGE", g->bridges);
+	writer_string(w, "error", "ERROR", g->error);
+}
+
+static void write_guest_details(struct writer *w, const struct vmc_guest *g)
+{
+	writer_number(w, "domid", "Domain", g->domid);
+	writer_string(w, "name", "Name", g->name);
+	writer_string(w, "uuid", "UUID", g->uuid);
+	writer_string(w, "state", "State", g->state);
+	writer_string(w, "driver", "Driver", g->driver);
+	writer_number(w, "protocol", "Protocol", g->protocol);
+	writer_number(w, "channels", "Channels", g->channels);
+	writer_strings(w, "macs", "MAC", g->macs);
+	writer_strings(w, "bridges", "Bridge", g->bridges);
+	writer_string(w, "error", g->error[0] ? "Error" : NULL, g->error);
+}
+
+/* In a table only the numbers that tell at a glance what a channel does. */
+static void write_end(struct writer *w, const char *key, const char *label,
+		      const struct vmc_channel_end *e, bool full)
+{
+	writer_open_object(w, key, NULL);
+	writer_number(w, "domid", full ? "Domain" : NULL, e->domid);
+	writer_string(w, "name", full ? "Guest" : label, e->name);
+	writer_bool(w, "reported", NULL, e->reported);
+	writer_known(w, e->reported);
+	writer_number(w, "tx_streams", full ? "Streams sending" : "STREAMS", e->tx_streams);
+	writer_number(w, "rx_streams", full ? "Streams receiving" : NULL, e->rx_streams);
+	writer_bytes(w, "tx_bytes", full ? "Sent" : "SENT", e->tx_bytes);
+	writer_bytes(w, "rx_bytes", full ? "Received" : NULL, e->rx_bytes);
+	writer_number(w, "rings", full ? "Rings" : NULL, e->rings);
+	writer_number(w, "grants", full ? "Grants" : NULL, e->grants);
+	writer_bytes(w, "memory", full ? "Memory" : "MEMORY", e->memory);
+	writer_number(w, "events_sent", full ? "Events sent" : NULL, e->events_sent);
+	writer_number(w, "events_received", full ? "Events received" : NULL, e->events_received);
+	writer_number(w, "takeovers", full ? "Went local" : NULL, e->takeovers);
+	writer_number(w, "ended", full ? "Went back to TCP" : NULL, e->ended);
+	writer_known(w, true);
+	writer_close_object(w);
+}
+
+static void write_channel(struct writer *w, const struct vmc_channel *c, bool full)
+{
+	writer_open_row(w);
+	writer_number(w, "id", full ? "Channel" : "ID", c->id);
+	writer_string(w, "mode", full ? "Mode" : "MODE", c->mode);
+	write_end(w, "a", "GUEST", c->a, full);
+	write_end(w, "b", "PEER", c->b, full);
+	writer_close_row(w);
+}
+
+static void write_stats(struct writer *w, const struct vmc_guest_stats *s)
+{
+	size_t i;
+
+	writer_open_object(w, "stats", "Driver");
+	writer_bool(w, "reported", "Answered", s->reported);
+	writer_known(w, s->reported);
+	writer_number(w, "sockets", "Sockets watched", s->sockets);
+	writer_number(w, "hooked", "Sockets so far", s->hooked);
+	writer_bytes(w, "memory", "Memory granted", s->memory);
+	writer_number(w, "grants", "Grants", s->grants);
+	writer_number(w, "mapped", "Pages mapped", s->mapped);
+	writer_known(w, true);
+	writer_open_list(w, "fallbacks", "Connections on TCP",
+			 s->reported ? "None counted." : "Not known.");
+	for (i = 0; i < s->nr_fallbacks; i++) {
+		writer_open_row(w);
+		writer_string(w, "reason", "REASON", s->fallbacks[i]->reason);
+		writer_number(w, "count", "COUNT", s->fallbacks[i]->count);
+		writer_close_row(w);
+	}
+	writer_close_list(w);
+	writer_close_object(w);
+}
+
+int vmcctl_list(struct vmc *vmc, const char *arg, struct writer *w)
+{
+	struct vmc_guest_list *list;
+	int ret = vmc_list_guests(vmc, &list);
+	size_t i;
+
+	(void)arg;
+	if (ret)
+		return ret;
+	writer_open_list(w, "guests", NULL, "No guests take part.");
+	for (i = 0; i < list->count; i++) {
+		writer_open_row(w);
+		write_guest(w, list->guests[i]);
+		writer_close_row(w);
+	}
+	writer_close_list(w);
+	vmc_free(list);
+	return 0;
+}
+
+int vmcctl_channels(struct vmc *vmc, const char *arg, struct writer *w)
+{
+	struct vmc_channel_list *list;
+	int ret = vmc_list_channels(vmc, &list);
+	size_t i;
+
+	(void)arg;
+	if (ret)
+		return ret;
+	writer_open_list(w, "channels", NULL, "No channels.");
+	for (i = 0; i < list->count; i++)
+		write_channel(w, list->channels[i], false);
+	writer_close_list(w);
+	vmc_free(list);
+	return 0;
+}
+
+int vmcctl_show(struct vmc *vmc, const char *arg, struct writer *w)
+{
+	struct vmc_guest_details *details;
+	int ret = vmc_show_guest(vmc, arg, &details);
+	size_t i;
+
+	if (ret)
+		return ret;
+	writer_open_object(w, "guest", NULL);
+	write_guest_details(w, details->guest);
+	writer_close_object(w);
+	write_stats(w, details->stats);
+	writer_open_blocks(w, "channels", "Channels", "None.");
+	for (i = 0; i < details->nr_channels; i++)
+		write_channel(w, details->channels[i], true);
+	writer_close_list(w);
+	vmc_free(details);
+	return 0;
+}
+
+int vmcctl_status(struct vmc *vmc, const char *arg, struct writer *w)
+{
+	struct vmc_status *s;
+	int ret = vmc_get_status(vmc, &s);
+
+	(void)arg;
+	if (ret)
+		return ret;
+	writer_string(w, "version", "Version of vmcd", s->version);
+	writer_number(w, "pid", "Process", s->pid);
+	writer_seconds(w, "uptime", "Running for", s->uptime);
+	writer_number(w, "guests", "Guests", s->guests);
+	writer_number(w, "channels", "Channels", s->channels);
+	writer_number(w, "protocol_min", "Oldest protocol", s->protocol_min);
+	writer_number(w, "protocol_max", "Newest protocol", s->protocol_max);
+	vmc_free(s);
+	return 0;
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* The command line: options, which command, and what an error means to the caller. */
+#include "vmcctl.h"
+#include "vmc_version.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+	const char *socket;
+	bool json, help, version;
+};
+
+struct command {
+	const char *name;
+	const char *arg;	/* NULL: takes none */
+	const char *summary;
+	const char *help;
+	int (*run)(struct vmc *vmc, const char *arg, struct writer *w);	/* NULL: needs no vmcd */
+};
+
+static const struct command commands[] = {
+	{ "list", NULL, "the guests of this host",
+	  "Lists the guests that have a VMC device: domain, name, state, the version of\n"
+	  "their driver, channels that are up, addresses. States: waiting (no driver yet),\n"
+	  "connected, refused, gone.\n",
+	  vmcctl_list },
+	{ "channels", NULL, "the channels between guests",
+	  "Lists the channels: mode (opening, local, idle, closing) and, for each end,\n"
+	  "directions of connections now in shared memory, bytes sent, memory granted.\n"
+	  "`-` stands where a guest did not answer in time.\n",
+	  vmcctl_channels },
+	{ "show", "GUEST", "one guest in detail",
+	  "Shows a guest, its driver's counters, why connections stayed on TCP, and its\n"
+	  "channels. GUEST is a name, a uuid or a domain id.\n",
+	  vmcctl_show },
+	{ "status", NULL, "vmcd itself",
+	  "Shows vmcd's version, process and uptime, and how much it looks after.\n",
+	  vmcctl_status },
+	{ "version", NULL, "the version of vmcctl",
+	  "Prints the version of vmcctl and its library. Does not need vmcd.\n",
+	  NULL },
+};
+
+#define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const char option_help[] =
+	"Options:\n"
+	"  -j, --json           print JSON: bytes and seconds as plain integers\n"
+	"  -s, --socket PATH    talk to the vmcd at PATH (" VMC_DEFAULT_SOCKET ")\n"
+	"  -h, --help           print help, after a command the command's\n"
+	"  -V, --version        print the version\n";
+
+static const struct command *find_command(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < NR_COMMANDS; i++)
+		if (!strcmp(name, commands[i].name))
+			return &commands[i];
+	return NULL;
+}
+
+static void print_usage(FILE *out)
+{
+	size_t i;
+
+	fputs("usage: vmcctl [OPTIONS] COMMAND\n\nCommands:\n", out);
+	for (i = 0; i < NR_COMMANDS; i++)
+		fprintf(out, "  %-9s %-10s %s\n", commands[i].name,
+			commands[i].arg ? commands[i].arg : "", commands[i].summary);
+	fprintf(out, "\n%s\nSee vmcctl(1).\n", option_help);
+}
+
+static void print_command_help(FILE *out, const struct command *c)
+{
+	fprintf(out, "usage: vmcctl [OPTIONS] %s%s%s\n\n%s\n%s", c->name, c->arg ? " " : "",
+		c->arg ? c->arg : "", c->help, option_help);
+}
+
+static int usage_error(FILE *err, const char *what, const char *which)
+{
+	fprintf(err, "vmcctl: %s%s\nTry: vmcctl --help\n", what, which);
+	return VMCCTL_USAGE;
+}
+
+/* Takes options from anywhere on the command line. Returns 0, or an exit code after a message. */
+static int parse_options(int argc, char **argv, struct options *opt, FILE *err)
+{
+	static const struct option longs[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "socket", required_argument, NULL, 's' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	optind = 0;	/* starts afresh: tests call this more than once */
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":js:hV", longs, NULL)) != -1) {
+		switch (c) {
+		case 'j':
+			opt->json = true;
+			break;
+		case 's':
+			opt->socket = optarg;
+			break;
+		case 'h':
+			opt->help = true;
+			break;
+		case 'V':
+			opt->version = true;
+			break;
+		case ':':
+			return usage_error(err, "missing argument of ", argv[optind - 1]);
+		default:
+			return usage_error(err, "unknown option ", argv[optind - 1]);
+		}
+	}
+	return 0;
+}
+
+static int print_version(FILE *out, bool json)
+{
+	struct writer *w = json ? writer_json_new(out) : NULL;
+
+	if (!json) {
+		fprintf(out, "vmcctl %s (libvmc %s)\n", VMC_VERSION, vmc_library_version());
+		return fflush(out) || ferror(out) ? VMCCTL_FAILED : VMCCTL_OK;
+	}
+	if (!w)
+		return VMCCTL_FAILED;
+	writer_string(w, "vmcctl", NULL, VMC_VERSION);
+	writer_string(w, "libvmc", NULL, vmc_library_version());
+	return writer_end(w) ? VMCCTL_FAILED : VMCCTL_OK;
+}
+
+/* Says what went wrong in the operator's terms. */
+static int report(FILE *err, const struct options *opt, const struct vmc *vmc, const char *arg,
+		  int error)
+{
+	const char *socket = opt->socket ? opt->socket : VMC_DEFAULT_SOCKET;
+	const char *detail = vmc_error_detail(vmc);
+
+	switch (error) {
+	case VMC_ERR_NOT_RUNNING:
+		fprintf(err,
+			"vmcctl: vmcd is not running (no socket at %s): start it with: systemctl start vmcd\n",
+			socket);
+		return VMCCTL_NOT_RUNNING;
+	case VMC_ERR_DENIED:
+		fprintf(err, "vmcctl: permission denied at %s: run vmcctl as root\n", socket);
+		return VMCCTL_FAILED;
+	case VMC_ERR_NO_GUEST:
+		fprintf(err, "vmcctl: no such guest: %s\n", arg);
+		return VMCCTL_NO_GUEST;
+	case VMC_ERR_AMBIGUOUS:
+		fprintf(err, "vmcctl: several guests are called %s: use the domain id or uuid\n",
+			arg);
+		return VMCCTL_FAILED;
+	default:
+		fprintf(err, "vmcctl: %s%s%s\n", vmc_strerror(error), detail[0] ? ": " : "",
+			detail);
+		return VMCCTL_FAILED;
+	}
+}
+
+static int run_command(const struct command *c, const char *arg, const struct options *opt,
+		       FILE *out, FILE *err)
+{
+	struct writer *w = NULL;
+	struct vmc *vmc;
+	char *buf = NULL;
+	size_t len = 0;
+	FILE *mem;
+	int ret;
+
+	ret = vmc_connect(opt->socket, &vmc);
+	if (ret) {
+		ret = report(err, opt, vmc, arg, ret);
+		vmc_close(vmc);
+		return ret;
+	}
+	/* Nothing reaches @out before it is known that all of it is there. */
+	mem = open_memstream(&buf, &len);
+	if (mem)
+		w = opt->json ? writer_json_new(mem) : writer_text_new(mem);
+	if (!w) {
+		ret = report(err, opt, NULL, arg, VMC_ERR_NO_MEMORY);
+		goto out;
+	}
+	ret = c->run(vmc, arg, w);
+	if (writer_end(w) && !ret)
+		ret = VMC_ERR_NO_MEMORY;
+	if (ret) {
+		ret = report(err, opt, vmc, arg, ret);
+		goto out;
+	}
+	fwrite(buf, 1, len, out);
+	if (fflush(out) || ferror(out)) {
+		fprintf(err, "vmcctl: cannot write the output\n");
+		ret = VMCCTL_FAILED;
+	}
+out:
+	if (mem)
+		fclose(mem);
+	free(buf);
+	vmc_close(vmc);
+	return ret;
+}
+
+int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
+{
+	struct options opt = { 0 };
+	const struct command *c;
+	int left, ret;
+
+	ret = parse_options(argc, argv, &opt, err);
+	if (ret)
+		return ret;
+	argv += optind;
+	left = argc - optind;
+
+	if (opt.version)
+		return print_version(out, opt.json);
+	if (left && !strcmp(argv[0], "help")) {
+		opt.help = true;
+		argv++;
+		left--;
+	}
+	if (!left) {
+		print_usage(opt.help ? out : err);
+		return opt.help ? VMCCTL_OK : VMCCTL_USAGE;
+	}
+	c = find_command(argv[0]);
+	if (!c)
+		return usage_error(err, "unknown command ", argv[0]);
+	if (opt.help) {
+		print_command_help(out, c);
+		return VMCCTL_OK;
+	}
+	if (c->arg && left < 2)
+		return usage_error(err, "missing argument ", c->arg);
+	if (left > (c->arg ? 2 : 1))
+		return usage_error(err, "too many arguments after ", c->name);
+	if (!c->run)
+		return print_version(out, opt.json);
+	return run_command(c, c->arg ? argv[1] : NULL, &opt, out, err);
+}

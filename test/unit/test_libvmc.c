@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* libvmc against a vmcd that answers right, wrong, late or not at all. */
+#include "test.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "answers.h"
+#include "varlink_server.h"
+#include "vmc/vmc.h"
+
+#define N(a) (sizeof(a) / sizeof((a)[0]))
+
+static struct varlink_server *server;
+
+static struct vmc *connect_to(const struct reply *replies, size_t count)
+{
+	struct vmc *vmc = NULL;
+
+	server = varlink_server_start(replies, count);
+	assert_int_equal(vmc_connect(varlink_server_path(server), &vmc), VMC_OK);
+	assert_non_null(vmc);
+	assert_string_equal(vmc_error_detail(vmc), "");
+	return vmc;
+}
+
+static void finish(struct vmc *vmc)
+{
+	vmc_close(vmc);
+	varlink_server_stop(server);
+}
+
+static void test_status(void **state)
+{
+	static const struct reply replies[] = { { .data = ANSWER_STATUS } };
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_status *s;
+
+	(void)state;
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_OK);
+	assert_string_equal(varlink_server_call(server), "{\"method\":\"io.vmc.Manager.GetStatus\"}");
+	assert_string_equal(s->version, "0.1.0");
+	assert_int_equal(s->pid, 4711);
+	assert_int_equal(s->uptime, 93784);
+	assert_int_equal(s->guests, 2);
+	assert_int_equal(s->channels, 1);
+	assert_int_equal(s->protocol_min, 1);
+	assert_int_equal(s->protocol_max, 1);
+	finish(vmc);
+	vmc_free(s);	/* results live longer than the handle */
+}
+
+static void test_guests(void **state)
+{
+	static const struct reply replies[] = { { .data = ANSWER_GUESTS },
+						{ .data = ANSWER_NO_GUESTS } };
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_guest_list *l;
+
+	(void)state;
+	assert_int_equal(vmc_list_guests(vmc, &l), VMC_OK);
+	assert_int_equal(l->count, 2);
+	assert_int_equal(l->guests[0]->domid, 4);
+	assert_string_equal(l->guests[0]->name, "web1");
+	assert_string_equal(l->guests[0]->uuid, "6f1c7a52-8a0e-4b57-9f7e-000000000001");
+	assert_string_equal(l->guests[0]->state, "connected");
+	assert_string_equal(l->guests[0]->driver, "0.1.0");
+	assert_int_equal(l->guests[0]->protocol, 1);
+	assert_string_equal(l->guests[0]->error, "");
+	assert_string_equal(l->guests[0]->macs[1], "00:16:3e:00:00:02");
+	assert_null(l->guests[0]->macs[2]);
+	assert_string_equal(l->guests[0]->bridges[0], "xenbr0");
+	assert_int_equal(l->guests[0]->channels, 1);
+	assert_string_equal(l->guests[1]->name, "db");
+	assert_null(l->guests[1]->macs[1]);
+	vmc_free(l);
+	assert_int_equal(vmc_list_guests(vmc, &l), VMC_OK);
+	assert_int_equal(l->count, 0);
+	vmc_free(l);
+	finish(vmc);
+}
+
+static void check_channel(const struct vmc_channel *c)
+{
+	assert_int_equal(c->id, 7);
+	assert_string_equal(c->mode, "local");
+	assert_int_equal(c->a->domid, 4);
+	assert_string_equal(c->a->name, "web1");
+	assert_true(c->a->reported);
+	assert_int_equal(c->a->tx_streams, 3);
+	assert_int_equal(c->a->rx_streams, 2);
+	assert_int_equal(c->a->tx_bytes, 1610612736);
+	assert_int_equal(c->a->rx_bytes, 2048);
+	assert_int_equal(c->a->rings, 5);
+	assert_int_equal(c->a->grants, 330);
+	assert_int_equal(c->a->memory, 1351680);
+	assert_int_equal(c->a->events_sent, 17);
+	assert_int_equal(c->a->events_received, 19);
+	assert_true(c->a->takeovers == 9007199254740993);	/* more than a double holds */
+	assert_int_equal(c->a->ended, 4);
+	assert_int_equal(c->b->domid, 12);
+	assert_false(c->b->reported);
+}
+
+static void test_channels(void **state)
+{
+	static const struct reply replies[] = { { .data = ANSWER_CHANNELS } };
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_channel_list *l;
+
+	(void)state;
+	assert_int_equal(vmc_list_channels(vmc, &l), VMC_OK);
+	assert_int_equal(l->count, 1);
+	check_channel(l->channels[0]);
+	vmc_free(l);
+	finish(vmc);
+}
+
+static void test_details(void **state)
+{
+	static const struct reply replies[] = { { .data = ANSWER_DETAILS } };
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_guest_details *x;
+
+	(void)state;
+	assert_int_equal(vmc_show_guest(vmc, "we\"b1", &x), VMC_OK);
+	assert_string_equal(varlink_server_call(server),
+			    "{\"method\":\"io.vmc.Manager.ShowGuest\","
+			    "\"parameters\":{\"guest\":\"we\\\"b1\"}}");
+	assert_string_equal(x->guest->name, "web1");
+	assert_true(x->stats->reported);
+	assert_int_equal(x->stats->sockets, 11);
+	assert_int_equal(x->stats->hooked, 1200);
+	assert_int_equal(x->stats->memory, 1359872);
+	assert_int_equal(x->stats->grants, 332);
+	assert_int_equal(x->stats->mapped, 65);
+	assert_int_equal(x->stats->nr_fallbacks, 2);
+	assert_string_equal(x->stats->fallbacks[0]->reason, "no-peer");
+	assert_int_equal(x->stats->fallbacks[0]->count, 12);
+	assert_int_equal(x->nr_channels, 1);
+	check_channel(x->channels[0]);
+	vmc_free(x);
+	finish(vmc);
+}
+
+static void test_no_name(void **state)
+{
+	static const struct reply replies[] = { { .data = ANSWER_STATUS } };
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_guest_details *x = NULL;
+	struct vmc_status *s;
+
+	(void)state;
+	assert_int_equal(vmc_show_guest(vmc, NULL, &x), VMC_ERR_INVALID);
+	assert_int_equal(vmc_show_guest(vmc, "\xff", &x), VMC_ERR_INVALID);
+	assert_null(x);
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_OK);	/* nothing was sent */
+	vmc_free(s);
+	finish(vmc);
+}
+
+/* Members that a later vmcd may add are skipped. */
+static void test_unknown_members(void **state)
+{
+	static const struct reply replies[] = {
+		{ .data = "{\"parameters\":{\"new\":[{}],\"version\":\"9\",\"pid\":1,\"uptime\":2,"
+			  "\"guests\":3,\"channels\":4,\"protocol_min\":1,\"protocol_max\":9},"
+			  "\"continues\":false,\"more\":null}" },
+	};
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_status *s;
+
+	(void)state;
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_OK);
+	assert_string_equal(s->version, "9");
+	vmc_free(s);
+	finish(vmc);
+}
+
+static void test_slow_answer(void **state)
+{
+	static const struct reply replies[] = { { .data = ANSWER_GUESTS, .slow = true } };
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_guest_list *l;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(vmc_list_guests(vmc, &l), VMC_OK);
+		vmc_free(l);
+	}
+	finish(vmc);
+}
+
+static void test_large_answer(void **state)
+{
+	static struct reply reply;
+	struct vmc_guest_list *l;
+	size_t size = 0;
+	struct vmc *vmc;
+	char *text;
+	FILE *f = open_memstream(&text, &size);
+	int i;
+
+	(void)state;
+	fputs("{\"parameters\":{\"guests\":[" GUEST_WEB, f);
+	for (i = 1; i < 5000; i++)
+		fputs("," GUEST_DB, f);
+	fputs("]}}", f);
+	fclose(f);
+	reply.data = text;
+	vmc = connect_to(&reply, 1);
+	assert_int_equal(vmc_list_guests(vmc, &l), VMC_OK);
+	assert_int_equal(l->count, 5000);
+	assert_string_equal(l->guests[4999]->name, "db");
+	vmc_free(l);
+	finish(vmc);
+	free(text);
+}
+
+/* An answer without end does not fill the memory. */
+static void test_endless_answer(void **state)
+{
+	static struct reply reply;
+	struct vmc_guest_list *l = NULL;
+	size_t size = 20u << 20;
+	struct vmc *vmc;
+	char *text = malloc(size);
+
+	(void)state;
+	memset(text, ' ', size);
+	reply = (struct reply){ .data = text, .len = size };
+	vmc = connect_to(&reply, 1);
+	assert_int_equal(vmc_list_guests(vmc, &l), VMC_ERR_PROTOCOL);
+	assert_null(l);
+	finish(vmc);
+	free(text);
+}
+
+static void test_remote_errors(void **state)
+{
+	static const struct reply replies[] = {
+		{ .data = ANSWER_NO_SUCH_GUEST }, { .data = ANSWER_AMBIGUOUS },
+		{ .data = ANSWER_DENIED },	  { .data = ANSWER_BUSY },
+		{ .data = ANSWER_NO_METHOD },	  { .data = ANSWER_STATUS },
+	};
+	static const int errors[] = { VMC_ERR_NO_GUEST, VMC_ERR_AMBIGUOUS, VMC_ERR_DENIED,
+				      VMC_ERR_BUSY, VMC_ERR_REMOTE };
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_guest_details *x = NULL;
+	struct vmc_status *s;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < N(errors); i++) {
+		assert_int_equal(vmc_show_guest(vmc, "nobody", &x), errors[i]);
+		assert_null(x);
+		if (errors[i] == VMC_ERR_NO_GUEST)
+			assert_string_equal(vmc_error_detail(vmc), "nobody");
+		if (errors[i] == VMC_ERR_REMOTE)
+			assert_string_equal(vmc_error_detail(vmc),
+					    "org.varlink.service.MethodNotFound");
+	}
+	/* the connection is still good, and the old detail gone */
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_OK);
+	assert_string_equal(vmc_error_detail(vmc), "");
+	vmc_free(s);
+	finish(vmc);
+}
+
+static int garbled(const char *data, size_t len)
+{
+	struct reply reply = { .data = data, .len = len };
+	struct vmc *vmc = connect_to(&reply, 1);
+	struct vmc_status *s = NULL;
+	int ret = vmc_get_status(vmc, &s), again;
+
+	assert_null(s);
+	assert_string_not_equal(vmc_error_detail(vmc), "");
+	again = vmc_get_status(vmc, &s);
+	assert_null(s);
+	assert_int_equal(again, VMC_ERR_CLOSED);
+	finish(vmc);
+	return ret;
+}
+
+static void test_garbled(void **state)
+{
+#define STATUS(version, pid, rest) \
+	"{\"parameters\":{\"version\":" version ",\"pid\":" pid ",\"uptime\":1,\"guests\":1," \
+	"\"channels\":1,\"protocol_min\":1" rest "}}"
+	static const char *const answers[] = {
+		"", " ", "{", "}", "[]", "null", "\"x\"", "1", "{}", "\x01\x02", "\xff\xfe",
+		"{\"parameters\":[]}", "{\"parameters\":null}", "{\"parameters\":{}}",
+		"{\"error\":7}", "{\"error\":null}", "{\"error\":\"x\",\"parameters\":7}",
+		"{\"parameters\":{},\"parameters\":{}}",
+		"{\"continues\":true,\"parameters\":{}}",
+		STATUS("\"x\"", "1", ""),
+		STATUS("7", "1", ",\"protocol_max\":1"),
+		STATUS("null", "1", ",\"protocol_max\":1"),
+		STATUS("\"a\\u0000b\"", "1", ",\"protocol_max\":1"),
+		STATUS("\"\xc3\"", "1", ",\"protocol_max\":1"),
+		STATUS("\"x\"", "-1", ",\"protocol_max\":1"),
+		STATUS("\"x\"", "1.0", ",\"protocol_max\":1"),
+		STATUS("\"x\"", "4294967296", ",\"protocol_max\":1"),
+		STATUS("\"x\"", "99999999999999999999", ",\"protocol_max\":1"),
+		STATUS("\"x\"", "\"1\"", ",\"protocol_max\":1"),
+		STATUS("\"x\"", "1", ",\"protocol_max\":[1]"),
+		STATUS("\"x\"", "1", ",\"protocol_max\":1") "trailing",
+		ANSWER_GUESTS, ANSWER_CHANNELS, ANSWER_DETAILS,
+	};
+	char *deep = malloc(200002);
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < N(answers); i++)
+		if (garbled(answers[i], 0) != VMC_ERR_PROTOCOL)
+			fail_msg("accepted: %s", answers[i]);
+	/* more than was asked for */
+	assert_int_equal(garbled(ANSWER_STATUS "\0" ANSWER_STATUS, 2 * sizeof(ANSWER_STATUS)),
+			 VMC_ERR_PROTOCOL);
+	assert_int_equal(garbled("\0\0", 2), VMC_ERR_PROTOCOL);
+	/* nested too deep for any stack */
+	memset(deep, '[', 200001);
+	deep[200001] = '\0';
+	assert_int_equal(garbled(deep, 0), VMC_ERR_PROTOCOL);
+	free(deep);
+}
+
+/* Every prefix of an answer, and every byte changed: an error, or a sound result. */
+static void test_mangled(void **state)
+{
+	static const char good[] = ANSWER_DETAILS;
+	char text[sizeof(good)];
+	struct reply reply = { .data = text };
+	size_t at, accepted = 0;
+
+	(void)state;
+	server = varlink_server_start(&reply, 1);
+	for (at = 0; at < sizeof(good) - 1; at++) {
+		static const char bytes[] = "\0\"{}[],:-9x\\";
+		struct vmc_guest_details *x = NULL;
+		struct vmc *vmc;
+		int ret;
+
+		memcpy(text, good, sizeof(text));
+		text[at] = bytes[at % (sizeof(bytes) - 1)];
+		reply.len = text[at] ? 0 : at + 1;
+		assert_int_equal(vmc_connect(varlink_server_path(server), &vmc), VMC_OK);
+		ret = vmc_show_guest(vmc, "x", &x);
+		if (ret) {
+			assert_int_equal(ret, VMC_ERR_PROTOCOL);
+			assert_null(x);
+		} else {
+			accepted++;
+			assert_non_null(x->guest->name);
+			assert_non_null(x->channels[0]->b->name);
+			vmc_free(x);
+		}
+		vmc_close(vmc);
+	}
+	assert_true(accepted > 0 && accepted < sizeof(good));
+	varlink_server_stop(server);
+}
+
+static void test_closed(void **state)
+{
+	static const struct reply half[] = { { .data = ANSWER_STATUS, .len = 20, .close = true } };
+	static const struct reply none[] = { { .close = true } };
+	static const struct reply after[] = { { .data = ANSWER_STATUS, .close = true } };
+	struct vmc_status *s = NULL;
+	struct vmc *vmc;
+
+	(void)state;
+	vmc = connect_to(half, 1);
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_ERR_CLOSED);
+	assert_string_equal(vmc_error_detail(vmc), "vmcd closed the connection");
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_ERR_CLOSED);
+	finish(vmc);
+
+	vmc = connect_to(none, 1);
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_ERR_CLOSED);
+	finish(vmc);
+	assert_null(s);
+
+	vmc = connect_to(after, 1);
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_OK);
+	vmc_free(s);
+	varlink_server_stop(server);
+	s = NULL;
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_ERR_CLOSED);	/* and no SIGPIPE */
+	assert_null(s);
+	vmc_close(vmc);
+}
+
+static void test_timeout(void **state)
+{
+	static const struct reply replies[] = { { .data = "{\"par", .len = 5 } };
+	struct vmc *vmc = connect_to(replies, 1);
+	struct timespec before, after;
+	struct vmc_status *s = NULL;
+
+	(void)state;
+	vmc_set_timeout(vmc, 100);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_ERR_TIMEOUT);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	assert_in_range((after.tv_sec - before.tv_sec) * 1000 +
+			(after.tv_nsec - before.tv_nsec) / 1000000, 99, 20000);
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_ERR_CLOSED);
+	assert_null(s);
+	finish(vmc);
+}
+
+static void test_not_running(void **state)
+{
+	char dir[] = "/tmp/vmc-test-XXXXXX", path[64], far[200];
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct vmc_status *s = NULL;
+	struct vmc *vmc;
+	int fd;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/sock", dir);
+	assert_int_equal(vmc_connect(path, &vmc), VMC_ERR_NOT_RUNNING);
+	assert_non_null(strstr(vmc_error_detail(vmc), path));
+	assert_int_equal(vmc_get_status(vmc, &s), VMC_ERR_CLOSED);
+	assert_null(s);
+	vmc_close(vmc);
+
+	/* a socket that nobody listens on: vmcd was killed */
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	close(fd);
+	assert_int_equal(vmc_connect(path, &vmc), VMC_ERR_NOT_RUNNING);
+	vmc_close(vmc);
+
+	/* a file that is none */
+	unlink(path);
+	assert_int_equal(vmc_connect(dir, &vmc), VMC_ERR_NOT_RUNNING);
+	vmc_close(vmc);
+	rmdir(dir);
+
+	memset(far, 'x', sizeof(far));
+	far[sizeof(far) - 1] = '\0';
+	assert_int_equal(vmc_connect(far, &vmc), VMC_ERR_INVALID);
+	vmc_close(vmc);
+	assert_int_equal(vmc_connect("", &vmc), VMC_ERR_INVALID);
+	vmc_close(vmc);
+}
+
+static void test_texts(void **state)
+{
+	int i, j;
+
+	(void)state;
+	for (i = VMC_OK; i >= VMC_ERR_SYSTEM; i--) {
+		assert_true(strlen(vmc_strerror(i)) > 0);
+		assert_string_not_equal(vmc_strerror(i), "unknown error");
+		for (j = VMC_OK; j > i; j--)
+			assert_string_not_equal(vmc_strerror(i), vmc_strerror(j));
+	}
+	assert_string_equal(vmc_strerror(-1000), "unknown error");
+	assert_string_equal(vmc_strerror(5), "unknown error");
+	assert_string_equal(vmc_error_detail(NULL), "");
+	assert_string_equal(vmc_library_version(), "0.1.0");
+	vmc_free(NULL);
+	vmc_close(NULL);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_status),
+		cmocka_unit_test(test_guests),
+		cmocka_unit_test(test_channels),
+		cmocka_unit_test(test_details),
+		cmocka_unit_test(test_no_name),
+		cmocka_unit_test(test_unknown_members),
+		cmocka_unit_test(test_slow_answer),
+		cmocka_unit_test(test_large_answer),
+		cmocka_unit_test(test_endless_answer),
+		cmocka_unit_test(test_remote_errors),
+		cmocka_unit_test(test_garbled),
+		cmocka_unit_test(test_mangled),
+		cmocka_unit_test(test_closed),
+		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_not_running),
+		cmocka_unit_test(test_texts),
+	};
+
+	return cmocka_run_group_tests_name("libvmc", tests, NULL, NULL);
+}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* vmcctl from its arguments to its output and exit code, against a vmcd of the test. */
+#include "test.h"
+
+#include <locale.h>
+#include <unistd.h>
+
+#include "answers.h"
+#include "varlink_server.h"
+#include "vmcctl.h"
+
+#define N(a) (sizeof(a) / sizeof((a)[0]))
+
+static char *out, *err;
+
+static int run_at(const char *socket, const char *const *args)
+{
+	char *argv[12] = { (char *)"vmcctl", (char *)"--socket", (char *)socket };
+	FILE *fo, *fe;
+	size_t lo, le;
+	int argc = socket ? 3 : 1, code;
+
+	free(out);
+	free(err);
+	while (*args)
+		argv[argc++] = (char *)*args++;
+	argv[argc] = NULL;
+	fo = open_memstream(&out, &lo);
+	fe = open_memstream(&err, &le);
+	code = vmcctl_run(argc, argv, fo, fe);
+	fclose(fo);
+	fclose(fe);
+	return code;
+}
+
+#define ARGS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+/* Runs against a vmcd that answers @data. */
+static int run(const char *data, const char *const *args)
+{
+	struct reply reply = { .data = data };
+	struct varlink_server *s = varlink_server_start(&reply, 1);
+	int code = run_at(varlink_server_path(s), args);
+
+	varlink_server_stop(s);
+	return code;
+}
+
+static void expect(const char *data, const char *const *args, const char *text)
+{
+	assert_int_equal(run(data, args), 0);
+	assert_string_equal(out, text);
+	assert_string_equal(err, "");
+}
+
+static void test_list(void **state)
+{
+	(void)state;
+	expect(ANSWER_GUESTS, ARGS("list"),
+	       "DOMID  NAME  STATE      DRIVER  CHANNELS  MAC                                  BRIDGE\n"
+	       "    4  web1  connected  0.1.0          1  00:16:3e:00:00:01 00:16:3e:00:00:02  xenbr0 xenbr1\n"
+	       "   12  db    waiting    -              0  00:16:3e:00:00:03                    xenbr0\n");
+	expect(ANSWER_NO_GUESTS, ARGS("list"), "No guests take part.\n");
+	expect(ANSWER_NO_GUESTS, ARGS("list", "--json"), "{\n  \"guests\": []\n}\n");
+	expect("{\"parameters\":{\"guests\":[" GUEST_DB "]}}", ARGS("-j", "list"),
+	       "{\n"
+	       "  \"guests\": [\n"
+	       "    {\n"
+	       "      \"domid\": 12,\n"
+	       "      \"name\": \"db\",\n"
+	       "      \"uuid\": \"6f1c7a52-8a0e-4b57-9f7e-000000000002\",\n"
+	       "      \"state\": \"waiting\",\n"
+	       "      \"driver\": \"\",\n"
+	       "      \"protocol\": 0,\n"
+	       "      \"channels\": 0,\n"
+	       "      \"macs\": [\"00:16:3e:00:00:03\"],\n"
+	       "      \"bridges\": [\"xenbr0\"],\n"
+	       "      \"error\": \"\"\n"
+	       "    }\n"
+	       "  ]\n"
+	       "}\n");
+}
+
+static void test_channels(void **state)
+{
+	(void)state;
+	expect(ANSWER_CHANNELS, ARGS("channels"),
+	       "ID  MODE   GUEST  STREAMS     SENT   MEMORY  PEER  STREAMS  SENT  MEMORY\n"
+	       " 7  local  web1         3  1.5 GiB  1.2 MiB  db          -     -       -\n");
+	expect(ANSWER_NO_CHANNELS, ARGS("channels"), "No channels.\n");
+	assert_int_equal(run(ANSWER_CHANNELS, ARGS("channels", "-j")), 0);
+	assert_non_null(strstr(out, "\"tx_bytes\": 1610612736,"));
+	assert_non_null(strstr(out, "\"memory\": 1351680,"));
+	assert_non_null(strstr(out, "\"takeovers\": 9007199254740993,"));
+	assert_non_null(strstr(out, "\"reported\": false,"));
+	assert_null(strstr(out, "GiB"));
+}
+
+static void test_show(void **state)
+{
+	(void)state;
+	expect(ANSWER_DETAILS, ARGS("show", "web1"),
+	       "Domain:    4\n"
+	       "Name:      web1\n"
+	       "UUID:      6f1c7a52-8a0e-4b57-9f7e-000000000001\n"
+	       "State:     connected\n"
+	       "Driver:    0.1.0\n"
+	       "Protocol:  1\n"
+	       "Channels:  1\n"
+	       "MAC:       00:16:3e:00:00:01 00:16:3e:00:00:02\n"
+	       "Bridge:    xenbr0 xenbr1\n"
+	       "\n"
+	       "Driver\n"
+	       "Answered:         yes\n"
+	       "Sockets watched:  11\n"
+	       "Sockets so far:   1200\n"
+	       "Memory granted:   1.2 MiB\n"
+	       "Grants:           332\n"
+	       "Pages mapped:     65\n"
+	       "\n"
+	       "Connections on TCP\n"
+	       "REASON   COUNT\n"
+	       "no-peer     12\n"
+	       "oob          1\n"
+	       "\n"
+	       "Channels\n"
+	       "Channel:            7\n"
+	       "Mode:               local\n"
+	       "Domain:             4                 12\n"
+	       "Guest:              web1              db\n"
+	       "Streams sending:    3                 -\n"
+	       "Streams receiving:  2                 -\n"
+	       "Sent:               1.5 GiB           -\n"
+	       "Received:           2.0 KiB           -\n"
+	       "Rings:              5                 -\n"
+	       "Grants:             330               -\n"
+	       "Memory:             1.2 MiB           -\n"
+	       "Events sent:        17                -\n"
+	       "Events received:    19                -\n"
+	       "Went local:         9007199254740993  -\n"
+	       "Went back to TCP:   4                 -\n");
+}
+
+/* Whatever vmcd says about the channel in `channels`, `show` says the same in JSON. */
+static void test_json_agrees(void **state)
+{
+	char *channels;
+
+	(void)state;
+	assert_int_equal(run(ANSWER_CHANNELS, ARGS("channels", "--json")), 0);
+	channels = strdup(out + 2);
+	assert_int_equal(run(ANSWER_DETAILS, ARGS("show", "4", "--json")), 0);
+	assert_non_null(strstr(out, channels));
+	assert_non_null(strstr(out, "\"reason\": \"no-peer\",\n        \"count\": 12"));
+	free(channels);
+}
+
+static void test_status(void **state)
+{
+	(void)state;
+	expect(ANSWER_STATUS, ARGS("status"),
+	       "Version of vmcd:  0.1.0\n"
+	       "Process:          4711\n"
+	       "Running for:      1 d 2 h\n"
+	       "Guests:           2\n"
+	       "Channels:         1\n"
+	       "Oldest protocol:  1\n"
+	       "Newest protocol:  1\n");
+	expect(ANSWER_STATUS, ARGS("--json", "status"),
+	       "{\n"
+	       "  \"version\": \"0.1.0\",\n"
+	       "  \"pid\": 4711,\n"
+	       "  \"uptime\": 93784,\n"
+	       "  \"guests\": 2,\n"
+	       "  \"channels\": 1,\n"
+	       "  \"protocol_min\": 1,\n"
+	       "  \"protocol_max\": 1\n"
+	       "}\n");
+}
+
+/* What a guest calls itself must not reach the terminal as it is. */
+static void test_hostile_names(void **state)
+{
+#define GUEST(name, error)							\
+	"{\"domid\":1,\"name\":\"" name "\",\"uuid\":\"\",\"state\":\"refused\","	\
+	"\"driver\":\"\",\"protocol\":0,\"error\":\"" error "\",\"macs\":[],"	\
+	"\"bridges\":[],\"channels\":0}"
+#define LIST(guest) "{\"parameters\":{\"guests\":[" guest "]}}"
+	static const char answer[] =
+		LIST(GUEST("\\u001b[2Jx\\n\\u009by\\u202ez\\u007f", "no\\tversion"));
+
+	(void)state;
+	expect(answer, ARGS("list"),
+	       "DOMID  NAME         STATE    CHANNELS  ERROR\n"
+	       "    1  ?[2Jx??y?z?  refused         0  no?version\n");
+	assert_int_equal(run(answer, ARGS("list", "-j")), 0);
+	assert_non_null(strstr(out, "\"\\u001b[2Jx\\u000a\\u009by\xe2\x80\xaez\\u007f\""));
+	assert_non_null(strstr(out, "\"no\\u0009version\""));
+
+	/* other scripts are fine, and aligned by their width */
+	expect(LIST(GUEST("\xc3\xa4", "") "," GUEST("\xe6\xbc\xa2\xe5\xad\x97", "")), ARGS("list"),
+	       "DOMID  NAME  STATE    CHANNELS\n"
+	       "    1  \xc3\xa4     refused         0\n"
+	       "    1  \xe6\xbc\xa2\xe5\xad\x97  refused         0\n");
+}
+
+static void test_errors(void **state)
+{
+	(void)state;
+	assert_int_equal(run_at("/nonexistent/vmcd.sock", ARGS("list")), VMCCTL_NOT_RUNNING);
+	assert_string_equal(err, "vmcctl: vmcd is not running (no socket at /nonexistent/vmcd.sock): "
+				 "start it with: systemctl start vmcd\n");
+	assert_string_equal(out, "");
+	assert_int_equal(run(ANSWER_NO_SUCH_GUEST, ARGS("show", "nobody")), VMCCTL_NO_GUEST);
+	assert_string_equal(err, "vmcctl: no such guest: nobody\n");
+	assert_int_equal(run(ANSWER_AMBIGUOUS, ARGS("show", "web")), VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: several guests are called web: use the domain id or uuid\n");
+	assert_int_equal(run(ANSWER_DENIED, ARGS("status")), VMCCTL_FAILED);
+	assert_non_null(strstr(err, "permission denied"));
+	assert_int_equal(run(ANSWER_BUSY, ARGS("status")), VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: vmcd has too many clients\n");
+	assert_int_equal(run("{", ARGS("list", "-j")), VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: vmcd's answer makes no sense: the answer is no JSON object\n");
+	assert_string_equal(out, "");
+	assert_int_equal(run("{\"parameters\":{\"guests\":[{\"domid\":1}]}}", ARGS("list")),
+			 VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: vmcd's answer makes no sense: missing or wrong member: name\n");
+	assert_string_equal(out, "");
+}
+
+static void test_usage(void **state)
+{
+	(void)state;
+	assert_int_equal(run_at(NULL, (const char *const[]){ NULL }), VMCCTL_USAGE);
+	assert_string_equal(out, "");
+	assert_non_null(strstr(err, "usage: vmcctl"));
+	assert_int_equal(run_at(NULL, ARGS("frobnicate")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: unknown command frobnicate\nTry: vmcctl --help\n");
+	assert_int_equal(run_at(NULL, ARGS("list", "x")), VMCCTL_USAGE);
+	assert_int_equal(run_at(NULL, ARGS("show")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: missing argument GUEST\nTry: vmcctl --help\n");
+	assert_int_equal(run_at(NULL, ARGS("show", "a", "b")), VMCCTL_USAGE);
+	assert_int_equal(run_at(NULL, ARGS("--wrong", "list")), VMCCTL_USAGE);
+	assert_non_null(strstr(err, "--wrong"));
+	assert_int_equal(run_at(NULL, ARGS("list", "--socket")), VMCCTL_USAGE);
+	assert_int_equal(run_at(NULL, ARGS("list", "--json=1")), VMCCTL_USAGE);
+	assert_string_equal(out, "");
+}
+
+static void test_help(void **state)
+{
+	static const char *const names[] = { "list", "channels", "show", "status", "version" };
+	size_t i;
+
+	(void)state;
+	assert_int_equal(run_at(NULL, ARGS("--help")), 0);
+	assert_string_equal(err, "");
+	for (i = 0; i < N(names); i++)
+		assert_non_null(strstr(out, names[i]));
+	for (i = 0; i < N(names); i++) {
+		char *help;
+
+		assert_int_equal(run_at(NULL, ARGS(names[i], "--help")), 0);
+		assert_non_null(strstr(out, names[i]));
+		assert_non_null(strstr(out, "--json"));
+		help = strdup(out);
+		assert_int_equal(run_at(NULL, ARGS("help", names[i])), 0);
+		assert_string_equal(out, help);
+		free(help);
+	}
+	assert_int_equal(run_at(NULL, ARGS("help")), 0);
+	assert_int_equal(run_at(NULL, ARGS("help", "frobnicate")), VMCCTL_USAGE);
+}
+
+static void test_version(void **state)
+{
+	(void)state;
+	assert_int_equal(run_at(NULL, ARGS("version")), 0);
+	assert_string_equal(out, "vmcctl 0.1.0 (libvmc 0.1.0)\n");
+	assert_int_equal(run_at(NULL, ARGS("--version")), 0);
+	assert_string_equal(out, "vmcctl 0.1.0 (libvmc 0.1.0)\n");
+	assert_int_equal(run_at(NULL, ARGS("--json", "version")), 0);
+	assert_string_equal(out, "{\n  \"vmcctl\": \"0.1.0\",\n  \"libvmc\": \"0.1.0\"\n}\n");
+}
+
+static void test_full_disk(void **state)
+{
+	static const struct reply reply = { .data = ANSWER_GUESTS };
+	struct varlink_server *s = varlink_server_start(&reply, 1);
+	char *argv[] = { (char *)"vmcctl", (char *)"-s", (char *)varlink_server_path(s),
+			 (char *)"list", NULL };
+	FILE *full = fopen("/dev/full", "w");
+
+	(void)state;
+	assert_non_null(full);
+	assert_int_equal(vmcctl_run(4, argv, full, full), VMCCTL_FAILED);
+	fclose(full);
+	varlink_server_stop(s);
+}
+
+static void test_human(void **state)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *text;
+	} bytes[] = {
+		{ 0, "0 B" }, { 1023, "1023 B" }, { 1024, "1.0 KiB" }, { 1536, "1.5 KiB" },
+		{ 1048575, "1023.9 KiB" }, { 1048576, "1.0 MiB" }, { 5ull << 30, "5.0 GiB" },
+		{ 1ull << 40, "1.0 TiB" }, { 1ull << 50, "1.0 PiB" }, { UINT64_MAX, "15.9 EiB" },
+	};
+	static const struct {
+		uint64_t seconds;
+		const char *text;
+	} times[] = {
+		{ 0, "0 s" }, { 59, "59 s" }, { 60, "1 min 0 s" }, { 3599, "59 min 59 s" },
+		{ 3600, "1 h 0 min" }, { 86399, "23 h 59 min" }, { 86400, "1 d 0 h" },
+		{ UINT64_MAX, "213503982334601 d 7 h" },
+	};
+	char buf[32];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < N(bytes); i++) {
+		writer_human_bytes(buf, bytes[i].bytes);
+		assert_string_equal(buf, bytes[i].text);
+	}
+	for (i = 0; i < N(times); i++) {
+		writer_human_seconds(buf, times[i].seconds);
+		assert_string_equal(buf, times[i].text);
+	}
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	free(out);
+	free(err);
+	return 0;
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_list),
+		cmocka_unit_test(test_channels),
+		cmocka_unit_test(test_show),
+		cmocka_unit_test(test_json_agrees),
+		cmocka_unit_test(test_status),
+		cmocka_unit_test(test_hostile_names),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_usage),
+		cmocka_unit_test(test_help),
+		cmocka_unit_test(test_version),
+		cmocka_unit_test(test_full_disk),
+		cmocka_unit_test(test_human),
+	};
+
+	setlocale(LC_CTYPE, "C.UTF-8");
+	return cmocka_run_group_tests_name("vmcctl", tests, NULL, teardown);
+}
