@@ -3,6 +3,6 @@
 add_library(vmcd_fake STATIC test_vmcd_fake.c)
 target_link_libraries(vmcd_fake PUBLIC vmcd_core PkgConfig::CMOCKA)
 
-foreach(test device)
+foreach(test chan device link)
 	vmc_add_unit_test(test_vmcd_${test} SOURCES test_vmcd_${test}.c LIBS vmcd_fake)
 endforeach()
