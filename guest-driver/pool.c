@@ -285,7 +285,8 @@ static void vmc_pool_reap(struct vmc_chan *ch)
 		list_del(&t->node);
 		if (t->mapped)
 			vmc_foreign_unmap(&t->map);
-		vmc_chan_send(ch, &m);
+		if (!ch->dead)	/* asked for by RING_DEL; nobody asked a dead channel */
+			vmc_chan_send(ch, &m);
 		kfree(t);
 	}
 	list_for_each_entry_safe(r, rtmp, &ch->rx_gone, node) {
