@@ -51,7 +51,7 @@ void vmc_arena_free(const void *first)
 
 	if (!first)
 		return;
-	part = (struct vmc_arena *)((uintptr_t)first - offsetof(struct vmc_arena, data));
+	part = (struct vmc_arena *)((char *)(void *)first - offsetof(struct vmc_arena, data));
 	for (; part; part = next) {
 		next = part->next;
 		free(part);

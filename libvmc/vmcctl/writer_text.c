@@ -170,8 +170,8 @@ static size_t measure(const struct text_writer *t, int room[COLUMNS_MAX])
 {
 	size_t columns = t->in_table ? t->nr_columns : COLUMNS_MAX, last = 0, row, col;
 
+	memset(room, 0, sizeof(*room) * COLUMNS_MAX);
 	for (col = 0; col < columns; col++) {
-		room[col] = 0;
 		for (row = 0; row < t->nr_rows; row++) {
 			const struct cell *c = t->cells + row * COLUMNS_MAX + col;
 
