@@ -21,6 +21,7 @@
 
 #define OUTPUT_BUSY	(256u << 10)	/* above this no further request is taken */
 #define WRITE_TIMEOUT_S	10		/* of a client that takes nothing */
+#define DENIED_TIMEOUT_S	5		/* of one that is turned away */
 #define CALLS_PER_TURN	16
 #define GROUPS_MAX	1024
 
@@ -34,7 +35,9 @@ struct client {
 	const struct vmc_api_method *method;
 	json_t *params;
 	bool oneway;
-	bool closing;			/* an error is on its way out, nothing else */
+	const char *denied;		/* the answer to its first request, and its last */
+	bool closing;			/* that is on its way out */
+	bool eof;			/* it sends no more, and still wants its answers */
 };
 
 struct vmc_control {
@@ -154,6 +157,11 @@ static int handle(struct client *cl, const char *text, size_t len)
 		goto out;
 
 	err = 0;
+	if (cl->denied) {
+		cl->closing = true;
+		err = oneway ? -EPERM : send_json(cl, cl->denied, NULL);
+		goto out;
+	}
 	method = vmc_api_find(name, &reply);
 	if (method && upgrade) {
 		vmc_api_error(&reply, VMC_API_INVALID_PARAMETER, "parameter", "upgrade");
@@ -173,38 +181,42 @@ out:
 	return err;
 }
 
+/*
+ * Takes requests from the buffer while it may, and reads on only if it may: what
+ * piles up is the caller's, in its socket. May free @cl.
+ */
 static void process(struct client *cl)
 {
 	static const struct timeval soon = { 0, 0 };
 	struct evbuffer *in = bufferevent_get_input(cl->bev);
 	struct evbuffer *out = bufferevent_get_output(cl->bev);
 
-	for (int n = 0; !cl->closing && !cl->method; n++) {
-		struct evbuffer_ptr end;
+	/* Answers first: the write callback, or the guests' answer, comes back here. */
+	for (int n = 0; !cl->closing && !cl->method &&
+	     evbuffer_get_length(out) <= OUTPUT_BUSY; n++) {
+		struct evbuffer_ptr end = evbuffer_search(in, "", 1, NULL);
 		size_t len;
-		int err;
 
-		/* Answers first: the write callback comes back here. */
-		if (evbuffer_get_length(out) > OUTPUT_BUSY)
-			return;
-		end = evbuffer_search(in, "", 1, NULL);
 		if (end.pos < 0) {
-			if (evbuffer_get_length(in) >= VMC_CONTROL_INPUT_MAX)
+			if (evbuffer_get_length(in) >= VMC_CONTROL_INPUT_MAX ||
+			    (cl->eof && !evbuffer_get_length(out)))
 				client_free(cl);
+			else if (!cl->eof)
+				bufferevent_enable(cl->bev, EV_READ);
 			return;
 		}
 		if (n == CALLS_PER_TURN) {
 			event_add(cl->more, &soon);
-			return;
+			break;
 		}
 		len = (size_t)end.pos + 1;
-		err = handle(cl, (const char *)evbuffer_pullup(in, (ev_ssize_t)len), len - 1);
-		if (err) {
+		if (handle(cl, (const char *)evbuffer_pullup(in, (ev_ssize_t)len), len - 1)) {
 			client_free(cl);
 			return;
 		}
 		evbuffer_drain(in, len);
 	}
+	bufferevent_disable(cl->bev, EV_READ);
 }
 
 static void on_more(evutil_socket_t fd, short what, void *arg)
@@ -216,12 +228,8 @@ static void on_more(evutil_socket_t fd, short what, void *arg)
 
 static void on_read(struct bufferevent *bev, void *arg)
 {
-	struct client *cl = arg;
-
-	if (cl->closing)
-		evbuffer_drain(bufferevent_get_input(bev), SIZE_MAX);
-	else
-		process(cl);
+	(void)bev;
+	process(arg);
 }
 
 static void on_written(struct bufferevent *bev, void *arg)
@@ -237,9 +245,15 @@ static void on_written(struct bufferevent *bev, void *arg)
 
 static void on_end(struct bufferevent *bev, short what, void *arg)
 {
+	struct client *cl = arg;
+
 	(void)bev;
-	(void)what;
-	client_free(arg);
+	if (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) {
+		client_free(cl);
+		return;
+	}
+	cl->eof = true;
+	process(cl);
 }
 
 /* ------------------------------------------------------------------ newcomers */
@@ -274,8 +288,8 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 		      struct sockaddr *addr, int addrlen, void *arg)
 {
 	static const struct timeval timeout = { .tv_sec = WRITE_TIMEOUT_S };
+	static const struct timeval denied = { .tv_sec = DENIED_TIMEOUT_S };
 	struct vmc_control *c = arg;
-	const char *error = NULL;
 	struct client *cl;
 
 	(void)listener;
@@ -308,23 +322,15 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 		return;
 	}
 	bufferevent_setcb(cl->bev, on_read, on_written, on_end, cl);
-	/* Never reads more than one request beyond what is being handled. */
-	bufferevent_setwatermark(cl->bev, EV_READ, 0, VMC_CONTROL_INPUT_MAX);
-	bufferevent_set_timeouts(cl->bev, NULL, &timeout);
 
+	/* The answer waits for the request: it would be lost if it came before. */
 	if (!may_call(fd))
-		error = VMC_API_PERMISSION_DENIED;
+		cl->denied = VMC_API_PERMISSION_DENIED;
 	else if (c->nr_clients > VMC_CONTROL_CLIENTS_MAX)
-		error = VMC_API_TOO_MANY_CLIENTS;
-	if (error) {
-		if (vmc_ratelimit_ok(&c->log_rate))
-			vmc_log(VMC_LOG_NOTICE, "control", "turned a caller away: %s", error);
-		cl->closing = true;
-		if (send_json(cl, error, NULL)) {
-			client_free(cl);
-			return;
-		}
-	}
+		cl->denied = VMC_API_TOO_MANY_CLIENTS;
+	if (cl->denied && vmc_ratelimit_ok(&c->log_rate))
+		vmc_log(VMC_LOG_NOTICE, "control", "turned a caller away: %s", cl->denied);
+	bufferevent_set_timeouts(cl->bev, cl->denied ? &denied : NULL, &timeout);
 	bufferevent_enable(cl->bev, EV_READ | EV_WRITE);
 }
 

@@ -56,11 +56,17 @@ static void on_deferred(evutil_socket_t fd, short what, void *arg)
 		d->changed(d, d->changed_arg);
 }
 
+/* Never for what a guest does: only if Xen itself fails. A restart then is the cure. */
+static void give_up(struct vmcd *d)
+{
+	d->exit_code = EXIT_FAILURE;
+	event_base_loopbreak(d->base);
+}
+
 void vmcd_store_lost(struct vmcd *d, int err)
 {
 	vmc_log(VMC_LOG_ERROR, "store", "lost xenstored: %s", strerror(-err));
-	d->exit_code = EXIT_FAILURE;
-	event_base_loopbreak(d->base);
+	give_up(d);
 }
 
 static void on_store(evutil_socket_t fd, short what, void *arg)
@@ -94,10 +100,12 @@ static void on_evtchn(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	/* One for each turn: a guest that storms waits for the others. */
 	port = d->xen->ops->pending(d->xen);
-	if (port >= 0)
+	if (port >= 0) {
 		vmc_link_event(d, (uint32_t)port);
-	else if (port != -EAGAIN)
-		vmc_log(VMC_LOG_ERROR, "xen", "event channels: %s", strerror(-port));
+	} else if (port != -EAGAIN) {
+		vmc_log(VMC_LOG_ERROR, "xen", "lost the event channels: %s", strerror(-port));
+		give_up(d);
+	}
 }
 
 int vmcd_new(struct vmcd **ret, struct event_base *base, struct vmc_xen *xen)

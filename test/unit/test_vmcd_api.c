@@ -1,0 +1,913 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The control socket: methods, framing, limits, credentials, hostile callers. */
+#include "test_vmcd_fake.h"
+
+#include "api.h"
+#include "chan.h"
+#include "control.h"
+#include "guest.h"
+#include "stats.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <jansson.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------- credentials */
+
+int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+struct group *__wrap_getgrnam(const char *name);
+
+static struct {
+	uid_t uid;
+	gid_t gid;
+	gid_t groups[4];
+	unsigned int nr_groups;
+	bool group_exists;
+} caller;
+
+int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	if (level == SOL_SOCKET && name == SO_PEERCRED) {
+		*(struct ucred *)value = (struct ucred){ .uid = caller.uid, .gid = caller.gid };
+		return 0;
+	}
+	if (level == SOL_SOCKET && name == SO_PEERGROUPS) {
+		memcpy(value, caller.groups, sizeof(caller.groups));
+		*len = caller.nr_groups * (socklen_t)sizeof(gid_t);
+		return 0;
+	}
+	return __real_getsockopt(fd, level, name, value, len);
+}
+
+struct group *__wrap_getgrnam(const char *name)
+{
+	static struct group group = { .gr_gid = 777 };
+
+	assert_string_equal(name, "vmc");
+	if (!caller.group_exists)
+		return NULL;
+	group.gr_gid = 777;
+	return &group;
+}
+
+/* ------------------------------------------------------------------ the scene */
+
+struct scene {
+	struct fake *f;
+	struct vmc_control *control;
+	struct fake_guest *a;
+	struct fake_guest *b;
+	char dir[64];
+	char path[128];
+};
+
+static int setup(void **state)
+{
+	struct scene *s = calloc(1, sizeof(*s));
+
+	memset(&caller, 0, sizeof(caller));
+	strcpy(s->dir, "/tmp/vmcd-test.XXXXXX");
+	assert_non_null(mkdtemp(s->dir));
+	snprintf(s->path, sizeof(s->path), "%s/run/sock", s->dir);
+	s->f = fake_new();
+	fake_start(s->f);
+	s->f->d->timing.chan_retry = 0;
+	s->f->d->timing.stats = 50;
+	s->a = fake_vm(s->f, 3);
+	s->b = fake_vm(s->f, 4);
+	fg_ready(s->a);
+	fg_ready(s->b);
+	assert_int_equal(vmc_control_new(&s->control, s->f->d, s->path), 0);
+	*state = s;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct scene *s = *state;
+	char dir[128];
+
+	vmc_control_free(s->control);
+	fake_free(s->f);
+	assert_int_equal(access(s->path, F_OK), -1);
+	snprintf(dir, sizeof(dir), "%s/run", s->dir);
+	rmdir(dir);
+	rmdir(s->dir);
+	free(s);
+	return 0;
+}
+
+static int dial(struct scene *s)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	strcpy(sun.sun_path, s->path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
+	return fd;
+}
+
+static void say_bytes(struct scene *s, int fd, const char *text, size_t len)
+{
+	assert_int_equal(send(fd, text, len, MSG_NOSIGNAL), len);
+	fake_settle(s->f);
+}
+
+/* With the NUL. */
+static void say(struct scene *s, int fd, const char *text)
+{
+	say_bytes(s, fd, text, strlen(text) + 1);
+}
+
+/* The next answer, or NULL if there is none now. */
+static json_t *hear(struct scene *s, int fd)
+{
+	static char buf[1 << 16];
+	size_t len = 0;
+	json_t *j;
+
+	fake_settle(s->f);
+	for (;;) {
+		ssize_t n = recv(fd, buf + len, 1, 0);
+
+		if (n <= 0) {
+			assert_int_equal(len, 0);
+			return NULL;
+		}
+		assert_true(len + 1 < sizeof(buf));
+		if (!buf[len++])
+			break;
+	}
+	j = json_loadb(buf, len - 1, JSON_REJECT_DUPLICATES, NULL);
+	assert_true(json_is_object(j));
+	assert_true(json_is_object(json_object_get(j, "parameters")));
+	return j;
+}
+
+static bool hung_up(struct scene *s, int fd)
+{
+	char c;
+	ssize_t n;
+
+	fake_settle(s->f);
+	n = recv(fd, &c, 1, 0);
+	return !n || (n < 0 && errno == ECONNRESET);
+}
+
+/* One call on a connection of its own; while it waits, @meanwhile plays the guests. */
+static json_t *call(struct scene *s, const char *request, void (*meanwhile)(struct scene *s))
+{
+	int fd = dial(s);
+	json_t *j;
+
+	say(s, fd, request);
+	if (meanwhile)
+		meanwhile(s);
+	j = hear(s, fd);
+	for (int i = 0; !j && i < 50; i++) {
+		fake_run(s->f, 5);
+		j = hear(s, fd);
+	}
+	close(fd);
+	fake_settle(s->f);
+	assert_non_null(j);
+	return j;
+}
+
+static json_t *get(json_t *reply, const char *path)
+{
+	char copy[128], *part, *save;
+	json_t *j = json_object_get(reply, "parameters");
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	for (part = strtok_r(copy, "/", &save); part; part = strtok_r(NULL, "/", &save)) {
+		j = json_is_array(j) ? json_array_get(j, (size_t)atoi(part)) :
+				       json_object_get(j, part);
+		if (!j)
+			fail_msg("no %s in the answer", path);
+	}
+	return j;
+}
+
+static void assert_int(json_t *reply, const char *path, json_int_t value)
+{
+	assert_true(json_is_integer(get(reply, path)));
+	assert_int_equal(json_integer_value(get(reply, path)), value);
+}
+
+static void assert_str(json_t *reply, const char *path, const char *value)
+{
+	assert_true(json_is_string(get(reply, path)));
+	assert_string_equal(json_string_value(get(reply, path)), value);
+}
+
+static void assert_error(json_t *reply, const char *error, const char *field,
+			 const char *value)
+{
+	assert_non_null(json_object_get(reply, "error"));
+	assert_string_equal(json_string_value(json_object_get(reply, "error")), error);
+	if (field)
+		assert_str(reply, field, value);
+	json_decref(reply);
+}
+
+static uint32_t stats_query_of(struct fake_guest *g)
+{
+	union vmc_any_msg m;
+
+	fg_expect(g, VMC_L_STATS_REQ, &m);
+	assert_int_not_equal(m.h.id, 0);
+	return m.h.id;
+}
+
+static void answer_chan(struct fake_guest *g, uint32_t query, uint32_t chan, uint32_t n)
+{
+	struct vmc_l_stats_chan c = {
+		.h = { VMC_L_STATS_CHAN, sizeof(c), query }, .chan = chan,
+		.tx_streams = n, .rx_streams = n + 1, .rings = n + 2, .grants = n + 3,
+		.bytes_granted = n + 4, .tx_bytes = n + 5, .rx_bytes = UINT64_MAX,
+		.events_tx = n + 6, .events_rx = n + 7, .takeovers = n + 8, .ended = n + 9,
+	};
+
+	fg_send(g, &c);
+}
+
+static void answer_end(struct fake_guest *g, uint32_t query)
+{
+	struct vmc_l_stats_end e = {
+		.h = { VMC_L_STATS_END, sizeof(e), query }, .sockets = 5, .hooked = 6,
+		.bytes_granted = 7, .grants = 8, .mapped = 9,
+		.reasons = { [VMC_R_PROOF] = 11, [VMC_R_OOB] = 1,
+			     [VMC_STATS_REASONS - 1] = 99 },
+	};
+
+	fg_send(g, &e);
+}
+
+static uint32_t chan_id;
+
+static void both_answer(struct scene *s)
+{
+	uint32_t q = stats_query_of(s->a);
+
+	assert_int_equal(stats_query_of(s->b), q);
+	answer_chan(s->a, q, chan_id, 100);
+	answer_chan(s->a, q, 4711, 1);		/* no such channel: nothing happens */
+	answer_end(s->a, q);
+	answer_chan(s->b, q, chan_id, 200);
+	answer_end(s->b, q);
+}
+
+static void only_a_answers(struct scene *s)
+{
+	uint32_t q = stats_query_of(s->a);
+
+	answer_chan(s->a, q, chan_id, 0);
+	answer_end(s->a, q);
+	stats_query_of(s->b);
+}
+
+/* -------------------------------------------------------------------- methods */
+
+static void status(void **state)
+{
+	struct scene *s = *state;
+	json_t *j;
+
+	fg_open(s->a, s->b);
+	j = call(s, "{\"method\":\"io.vmc.Manager.GetStatus\"}", NULL);
+	assert_null(json_object_get(j, "error"));
+	assert_int(j, "guests", 2);
+	assert_int(j, "channels", 1);
+	assert_int(j, "pid", getpid());
+	assert_int(j, "protocol_min", 1);
+	assert_int(j, "protocol_max", 1);
+	assert_true(json_string_length(get(j, "version")) > 0);
+	assert_true(json_integer_value(get(j, "uptime")) >= 0);
+	json_decref(j);
+}
+
+static void guests(void **state)
+{
+	struct scene *s = *state;
+	struct fake_guest *c;
+	json_t *j;
+
+	fake_domain(s->f, 9, "no-vif");
+	c = fake_vm(s->f, 5);
+	fake_write(s->f, "/local/domain/5/name", "odd\xff\x01name");
+	fake_settle(s->f);
+	fg_publish(c);
+	fg_write(c, "event-channel", "x");
+	fg_write(c, "state", "4");
+	fg_open(s->a, s->b);
+	j = call(s, "{\"method\":\"io.vmc.Manager.ListGuests\",\"parameters\":{}}", NULL);
+	assert_int_equal(json_array_size(get(j, "guests")), 3);
+	assert_int(j, "guests/0/domid", 3);
+	assert_str(j, "guests/0/name", "vm3");
+	assert_str(j, "guests/0/uuid", "03030303-0303-0303-0303-030303030303");
+	assert_str(j, "guests/0/state", "connected");
+	assert_str(j, "guests/0/driver", "test-1.0");
+	assert_int(j, "guests/0/protocol", 1);
+	assert_str(j, "guests/0/error", "");
+	assert_str(j, "guests/0/macs/0", "00:16:3e:00:00:03");
+	assert_str(j, "guests/0/bridges/0", "xenbr0");
+	assert_int(j, "guests/0/channels", 1);
+	assert_str(j, "guests/2/name", "odd??name");
+	assert_str(j, "guests/2/state", "refused");
+	assert_str(j, "guests/2/error", "bad node event-channel: Invalid argument");
+	assert_str(j, "guests/2/driver", "");
+	assert_int(j, "guests/2/protocol", 0);
+	json_decref(j);
+}
+
+static void channels(void **state)
+{
+	struct scene *s = *state;
+	json_t *j;
+
+	chan_id = fg_open(s->a, s->b);
+	j = call(s, "{\"method\":\"io.vmc.Manager.ListChannels\"}", both_answer);
+	assert_int_equal(json_array_size(get(j, "channels")), 1);
+	assert_int(j, "channels/0/id", chan_id);
+	assert_str(j, "channels/0/mode", "local");
+	assert_int(j, "channels/0/a/domid", 3);
+	assert_str(j, "channels/0/a/name", "vm3");
+	assert_true(json_is_true(get(j, "channels/0/a/reported")));
+	assert_int(j, "channels/0/a/tx_streams", 100);
+	assert_int(j, "channels/0/a/rx_streams", 101);
+	assert_int(j, "channels/0/a/rings", 102);
+	assert_int(j, "channels/0/a/grants", 103);
+	assert_int(j, "channels/0/a/memory", 104);
+	assert_int(j, "channels/0/a/tx_bytes", 105);
+	assert_int(j, "channels/0/a/rx_bytes", INT64_MAX);
+	assert_int(j, "channels/0/a/events_sent", 106);
+	assert_int(j, "channels/0/a/events_received", 107);
+	assert_int(j, "channels/0/a/takeovers", 108);
+	assert_int(j, "channels/0/a/ended", 109);
+	assert_int(j, "channels/0/b/tx_streams", 200);
+	json_decref(j);
+}
+
+static void channels_of_silent_guests(void **state)
+{
+	struct scene *s = *state;
+	json_t *j;
+
+	chan_id = fg_open(s->a, s->b);
+	/* numbers of an earlier answer must not come up again */
+	json_decref(call(s, "{\"method\":\"io.vmc.Manager.ListChannels\"}", both_answer));
+	j = call(s, "{\"method\":\"io.vmc.Manager.ListChannels\"}", only_a_answers);
+	assert_true(json_is_true(get(j, "channels/0/a/reported")));
+	assert_true(json_is_false(get(j, "channels/0/b/reported")));
+	assert_int(j, "channels/0/b/tx_bytes", 0);
+	assert_str(j, "channels/0/mode", "local");	/* a has an inbound stream */
+	json_decref(j);
+	/* it comes too late, and is no violation */
+	answer_chan(s->b, 2, chan_id, 1);
+	answer_end(s->b, 2);
+	answer_end(s->b, 12345);
+	fg_assert_attached(s->b);
+}
+
+static void channel_modes(void **state)
+{
+	struct scene *s = *state;
+	union vmc_any_msg m;
+	json_t *j;
+
+	fg_chan_req(s->a, 4);
+	fg_expect(s->a, VMC_L_CHAN_PREPARE, &m);
+	j = call(s, "{\"method\":\"io.vmc.Manager.ListChannels\"}", NULL);
+	assert_str(j, "channels/0/mode", "opening");
+	json_decref(j);
+	fg_drain(s->a);
+	fg_drain(s->b);
+	fg_half(s->a, VMC_L_CHAN_OFFER, m.h.id, 4, 1);
+	fg_half(s->b, VMC_L_CHAN_ACCEPT, m.h.id, 3, 0);
+	fg_simple(s->a, VMC_L_CHAN_UP, m.h.id);
+	j = call(s, "{\"method\":\"io.vmc.Manager.ListChannels\"}", NULL);
+	assert_str(j, "channels/0/mode", "idle");
+	json_decref(j);
+	fg_close(s->a, VMC_L_CHAN_CLOSED, m.h.id, 4, 0);
+	j = call(s, "{\"method\":\"io.vmc.Manager.ListChannels\"}", NULL);
+	assert_str(j, "channels/0/mode", "closing");
+	json_decref(j);
+}
+
+static void one_guest(void **state)
+{
+	static const char *const names[] = {
+		"vm3", "3", "03030303-0303-0303-0303-030303030303",
+	};
+	struct scene *s = *state;
+	char request[256];
+	json_t *j;
+
+	chan_id = fg_open(s->a, s->b);
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(request, sizeof(request),
+			 "{\"method\":\"io.vmc.Manager.ShowGuest\",\"parameters\":{\"guest\":\"%s\"}}",
+			 names[i]);
+		j = call(s, request, both_answer);
+		assert_int(j, "guest/domid", 3);
+		assert_true(json_is_true(get(j, "stats/reported")));
+		assert_int(j, "stats/sockets", 5);
+		assert_int(j, "stats/hooked", 6);
+		assert_int(j, "stats/memory", 7);
+		assert_int(j, "stats/grants", 8);
+		assert_int(j, "stats/mapped", 9);
+		assert_int_equal(json_array_size(get(j, "stats/fallbacks")), 2);
+		assert_str(j, "stats/fallbacks/0/reason", "proof");
+		assert_int(j, "stats/fallbacks/0/count", 11);
+		assert_str(j, "stats/fallbacks/1/reason", "oob");
+		assert_int_equal(json_array_size(get(j, "channels")), 1);
+		json_decref(j);
+	}
+}
+
+static void no_such_guest(void **state)
+{
+	static const char *const names[] = { "nobody", "", "99", "-3", "3 ", "no-vif" };
+	struct scene *s = *state;
+	char request[256];
+
+	fake_domain(s->f, 9, "no-vif");
+	fake_introduce_event(s->f);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(request, sizeof(request),
+			 "{\"method\":\"io.vmc.Manager.ShowGuest\",\"parameters\":{\"guest\":\"%s\"}}",
+			 names[i]);
+		assert_error(call(s, request, NULL), "io.vmc.Manager.NoSuchGuest", "guest",
+			     names[i]);
+	}
+	fake_write(s->f, "/local/domain/4/name", "vm3");
+	fake_settle(s->f);
+	assert_error(call(s, "{\"method\":\"io.vmc.Manager.ShowGuest\",\"parameters\":{\"guest\":\"vm3\"}}",
+			  NULL), "io.vmc.Manager.AmbiguousGuest", "guest", "vm3");
+}
+
+static void service_interface(void **state)
+{
+	struct scene *s = *state;
+	char text[8192];
+	size_t len;
+	FILE *file;
+	json_t *j;
+
+	j = call(s, "{\"method\":\"org.varlink.service.GetInfo\"}", NULL);
+	assert_str(j, "product", "vmcd");
+	assert_str(j, "interfaces/0", "io.vmc.Manager");
+	assert_str(j, "interfaces/1", "org.varlink.service");
+	assert_true(json_is_string(get(j, "vendor")));
+	assert_true(json_is_string(get(j, "version")));
+	assert_true(json_is_string(get(j, "url")));
+	json_decref(j);
+
+	file = fopen(VARLINK_FILE, "r");
+	assert_non_null(file);
+	len = fread(text, 1, sizeof(text) - 1, file);
+	text[len] = '\0';
+	fclose(file);
+	j = call(s, "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"io.vmc.Manager\"}}",
+		 NULL);
+	assert_str(j, "description", text);
+	json_decref(j);
+	j = call(s, "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"org.varlink.service\"}}",
+		 NULL);
+	assert_non_null(strstr(json_string_value(get(j, "description")),
+			       "interface org.varlink.service"));
+	json_decref(j);
+	assert_error(call(s, "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"a.b\"}}",
+			  NULL), "org.varlink.service.InterfaceNotFound", "interface", "a.b");
+}
+
+static void bad_calls(void **state)
+{
+	static const struct { const char *request, *error, *field, *value; } cases[] = {
+		{ "{\"method\":\"io.vmc.Manager.Nope\"}",
+		  "org.varlink.service.MethodNotFound", "method", "io.vmc.Manager.Nope" },
+		{ "{\"method\":\"io.vmc.Manager.\"}",
+		  "org.varlink.service.MethodNotFound", "method", "io.vmc.Manager." },
+		{ "{\"method\":\"a.b.C\"}",
+		  "org.varlink.service.InterfaceNotFound", "interface", "a.b" },
+		{ "{\"method\":\"\"}",
+		  "org.varlink.service.InterfaceNotFound", "interface", "" },
+		{ "{\"method\":\"io.vmc.Manager.GetStatus\",\"parameters\":{\"x\":1}}",
+		  "org.varlink.service.InvalidParameter", "parameter", "x" },
+		{ "{\"method\":\"io.vmc.Manager.ShowGuest\"}",
+		  "org.varlink.service.InvalidParameter", "parameter", "guest" },
+		{ "{\"method\":\"io.vmc.Manager.ShowGuest\",\"parameters\":{\"guest\":3}}",
+		  "org.varlink.service.InvalidParameter", "parameter", "guest" },
+		{ "{\"method\":\"io.vmc.Manager.ShowGuest\",\"parameters\":{\"guest\":\"3\",\"y\":null}}",
+		  "org.varlink.service.InvalidParameter", "parameter", "y" },
+		{ "{\"method\":\"io.vmc.Manager.GetStatus\",\"upgrade\":true}",
+		  "org.varlink.service.InvalidParameter", "parameter", "upgrade" },
+	};
+	struct scene *s = *state;
+	char request[4000], name[3000];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_error(call(s, cases[i].request, NULL), cases[i].error, cases[i].field,
+			     cases[i].value);
+	/* what is echoed is cut off and clean */
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	snprintf(request, sizeof(request),
+		 "{\"method\":\"io.vmc.Manager.ShowGuest\",\"parameters\":{\"guest\":\"%s\"}}", name);
+	name[VMC_API_ECHO_MAX - 1] = '\0';
+	assert_error(call(s, request, NULL), "io.vmc.Manager.NoSuchGuest", "guest", name);
+	assert_error(call(s, "{\"method\":\"io.vmc.Manager.ShowGuest\",\"parameters\":{\"guest\":\"\\u001b\\u00e9\"}}",
+			  NULL), "io.vmc.Manager.NoSuchGuest", "guest", "???");
+}
+
+/* -------------------------------------------------------------------- framing */
+
+static void flags(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s);
+	json_t *j;
+
+	say(s, fd, "{\"method\":\"io.vmc.Manager.GetStatus\",\"oneway\":true}");
+	assert_null(hear(s, fd));
+	say(s, fd, "{\"method\":\"io.vmc.Manager.Nope\",\"oneway\":true}");
+	assert_null(hear(s, fd));
+	say(s, fd, "{\"method\":\"io.vmc.Manager.ListChannels\",\"oneway\":true}");
+	fake_run(s->f, 70);
+	assert_null(hear(s, fd));
+	say(s, fd, "{\"method\":\"io.vmc.Manager.GetStatus\",\"more\":true,\"oneway\":false}");
+	j = hear(s, fd);
+	assert_non_null(j);
+	assert_false(json_is_true(json_object_get(j, "continues")));
+	json_decref(j);
+	assert_null(hear(s, fd));
+	close(fd);
+}
+
+static void pipelined(void **state)
+{
+	static const char text[] = "{\"method\":\"io.vmc.Manager.ListChannels\"}\0"
+				   "{\"method\":\"io.vmc.Manager.GetStatus\"}\0"
+				   "{\"method\":\"io.vmc.Manager.ListGuests\"}";
+	struct scene *s = *state;
+	int fd = dial(s);
+	json_t *j;
+
+	/* the answers come in the order of the requests, though the first one has to wait */
+	say_bytes(s, fd, text, sizeof(text) - 1);
+	assert_null(hear(s, fd));
+	say_bytes(s, fd, "", 1);
+	both_answer(s);
+	j = hear(s, fd);
+	get(j, "channels");
+	json_decref(j);
+	j = hear(s, fd);
+	get(j, "pid");
+	json_decref(j);
+	j = hear(s, fd);
+	get(j, "guests");
+	json_decref(j);
+	close(fd);
+}
+
+static void byte_by_byte(void **state)
+{
+	static const char text[] = "{ \"method\" : \"io.vmc.Manager.GetStatus\", \"parameters\" : null }";
+	struct scene *s = *state;
+	int fd = dial(s);
+	json_t *j;
+
+	for (size_t i = 0; i < sizeof(text); i++) {
+		assert_null(hear(s, fd));
+		say_bytes(s, fd, text + i, 1);
+	}
+	j = hear(s, fd);
+	get(j, "pid");
+	json_decref(j);
+	close(fd);
+}
+
+static void half_closed(void **state)
+{
+	static const char text[] = "{\"method\":\"io.vmc.Manager.ListChannels\"}\0"
+				   "{\"method\":\"io.vmc.Manager.GetStatus\"}";
+	struct scene *s = *state;
+	int fd = dial(s);
+	json_t *j;
+
+	say_bytes(s, fd, text, sizeof(text) - 1);
+	shutdown(fd, SHUT_WR);
+	fake_settle(s->f);
+	both_answer(s);
+	j = hear(s, fd);
+	get(j, "channels");
+	json_decref(j);
+	/* the second one is not complete: it is dropped with the connection */
+	assert_true(hung_up(s, fd));
+	close(fd);
+}
+
+/* ------------------------------------------------------------------------ stats */
+
+static void concurrent_questions_are_one(void **state)
+{
+	struct scene *s = *state;
+	int fd[3];
+	json_t *j;
+
+	chan_id = fg_open(s->a, s->b);
+	for (int i = 0; i < 3; i++) {
+		fd[i] = dial(s);
+		say(s, fd[i], "{\"method\":\"io.vmc.Manager.ListChannels\"}");
+	}
+	both_answer(s);
+	fg_expect_nothing(s->a);
+	fg_expect_nothing(s->b);
+	for (int i = 0; i < 3; i++) {
+		j = hear(s, fd[i]);
+		assert_int(j, "channels/0/a/tx_streams", 100);
+		json_decref(j);
+		close(fd[i]);
+	}
+}
+
+static void caller_leaves_while_waiting(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s), fd2 = dial(s);
+	struct linger hard = { .l_onoff = 1 };
+	json_t *j;
+
+	say(s, fd, "{\"method\":\"io.vmc.Manager.ListChannels\"}");
+	say(s, fd2, "{\"method\":\"io.vmc.Manager.ListChannels\"}");
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	close(fd);
+	fake_settle(s->f);
+	both_answer(s);
+	j = hear(s, fd2);
+	assert_non_null(j);
+	json_decref(j);
+	close(fd2);
+	fake_run(s->f, 60);
+}
+
+static void guest_dies_while_asked(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s);
+	json_t *j;
+
+	s->f->d->timing.stats = 10000;
+	chan_id = fg_open(s->a, s->b);
+	say(s, fd, "{\"method\":\"io.vmc.Manager.ListChannels\"}");
+	only_a_answers(s);
+	assert_null(hear(s, fd));
+	fake_destroy(s->b);
+	j = hear(s, fd);
+	assert_str(j, "channels/0/mode", "closing");
+	assert_true(json_is_false(get(j, "channels/0/b/reported")));
+	assert_str(j, "channels/0/b/name", "");
+	json_decref(j);
+	close(fd);
+}
+
+static void stop_while_asked(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s);
+
+	say(s, fd, "{\"method\":\"io.vmc.Manager.ListChannels\"}");
+	vmc_control_free(s->control);
+	s->control = NULL;
+	assert_true(hung_up(s, fd));
+	close(fd);
+}
+
+/* ---------------------------------------------------------------------- hostile */
+
+static void not_varlink(void **state)
+{
+	static const char *const bad[] = {
+		"", "GET / HTTP/1.1\r\n", "[]", "3", "null", "\"method\"", "{", "{}}",
+		"{\"method\":3}", "{\"method\":null}", "{}", "{\"parameters\":{}}",
+		"{\"method\":\"io.vmc.Manager.GetStatus\",\"parameters\":[]}",
+		"{\"method\":\"io.vmc.Manager.GetStatus\",\"parameters\":\"x\"}",
+		"{\"method\":\"io.vmc.Manager.GetStatus\",\"oneway\":1}",
+		"{\"method\":\"io.vmc.Manager.GetStatus\",\"more\":\"yes\"}",
+		"{\"method\":\"io.vmc.Manager.GetStatus\",\"method\":\"b\"}",
+		"{\"method\":\"io.vmc\\u0000.Manager\"}",
+		"{\"method\":\"\xff\xfe\"}",
+		"{\"method\":\"io.vmc.Manager.GetStatus\",\"parameters\":{\"a\":1e999}}",
+	};
+	struct scene *s = *state;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		int fd = dial(s);
+
+		say(s, fd, bad[i]);
+		if (!hung_up(s, fd))
+			fail_msg("%s was taken", bad[i]);
+		close(fd);
+	}
+}
+
+static void nested_deeply(void **state)
+{
+	struct scene *s = *state;
+	char text[60000];
+	int fd = dial(s);
+
+	memset(text, '[', sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	say_bytes(s, fd, text, sizeof(text));
+	assert_true(hung_up(s, fd));
+	close(fd);
+}
+
+static void endless_request(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s);
+	char text[4096];
+	size_t sent = 0;
+
+	memset(text, ' ', sizeof(text));
+	while (sent < 10 * VMC_CONTROL_INPUT_MAX) {
+		ssize_t n = send(fd, text, sizeof(text), MSG_NOSIGNAL);
+
+		fake_settle(s->f);
+		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+			break;
+		assert_true(n > 0);
+		sent += (size_t)n;
+	}
+	assert_in_range(sent, VMC_CONTROL_INPUT_MAX, VMC_CONTROL_INPUT_MAX + 2 * sizeof(text));
+	close(fd);
+}
+
+static void caller_that_does_not_read(void **state)
+{
+	static const char text[] = "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"io.vmc.Manager\"}}";
+	struct scene *s = *state;
+	int fd = dial(s), n, got = 0;
+	static char buf[1 << 16];
+
+	/* vmcd stops taking its requests when the answers pile up */
+	for (n = 0; n < 100000; n++) {
+		if (send(fd, text, sizeof(text), MSG_NOSIGNAL) != sizeof(text))
+			break;
+		if (!(n % 100))
+			fake_settle(s->f);
+	}
+	assert_true(n < 100000);
+	json_decref(call(s, "{\"method\":\"io.vmc.Manager.GetStatus\"}", NULL));
+	/* and goes on when they are read */
+	for (int idle = 0; got < n && idle < 100; idle++) {
+		ssize_t len;
+
+		event_base_loop(s->f->base, EVLOOP_NONBLOCK);
+		while ((len = recv(fd, buf, sizeof(buf), 0)) > 0) {
+			for (ssize_t i = 0; i < len; i++)
+				got += !buf[i];
+			idle = 0;
+		}
+	}
+	assert_int_equal(got, n);
+	close(fd);
+}
+
+static void many_callers(void **state)
+{
+	struct scene *s = *state;
+	int fd[VMC_CONTROL_CLIENTS_MAX], more;
+	json_t *j;
+
+	vmc_log_init(VMC_LOG_ERROR, VMC_LOG_TO_STDERR);
+	for (unsigned int i = 0; i < VMC_CONTROL_CLIENTS_MAX; i++) {
+		fd[i] = dial(s);
+		fake_settle(s->f);
+	}
+	more = dial(s);
+	say(s, more, "{\"method\":\"io.vmc.Manager.GetStatus\"}");
+	j = hear(s, more);
+	assert_error(j, "io.vmc.Manager.TooManyClients", NULL, NULL);
+	assert_true(hung_up(s, more));
+	close(more);
+	/* the others are served; a place that gets free is used */
+	say(s, fd[63], "{\"method\":\"io.vmc.Manager.GetStatus\"}");
+	j = hear(s, fd[63]);
+	get(j, "pid");
+	json_decref(j);
+	close(fd[0]);
+	fake_settle(s->f);
+	j = call(s, "{\"method\":\"io.vmc.Manager.GetStatus\"}", NULL);
+	get(j, "pid");
+	json_decref(j);
+	for (unsigned int i = 1; i < VMC_CONTROL_CLIENTS_MAX; i++)
+		close(fd[i]);
+	fake_settle(s->f);
+}
+
+static void credentials(void **state)
+{
+	static const char status_call[] = "{\"method\":\"io.vmc.Manager.GetStatus\"}";
+	static const char denied[] = "io.vmc.Manager.PermissionDenied";
+	struct scene *s = *state;
+	json_t *j;
+
+	caller.uid = 1000;
+	caller.gid = 1000;
+	assert_error(call(s, status_call, NULL), denied, NULL, NULL);
+	caller.gid = 777;		/* a group that happens to have this number */
+	assert_error(call(s, status_call, NULL), denied, NULL, NULL);
+	caller.group_exists = true;
+	j = call(s, status_call, NULL);
+	get(j, "pid");
+	json_decref(j);
+	caller.gid = 1000;
+	assert_error(call(s, status_call, NULL), denied, NULL, NULL);
+	caller.groups[0] = 5;
+	caller.groups[1] = 777;
+	caller.nr_groups = 2;
+	j = call(s, status_call, NULL);
+	get(j, "pid");
+	json_decref(j);
+	caller.nr_groups = 1;
+	assert_error(call(s, status_call, NULL), denied, NULL, NULL);
+}
+
+static void the_socket(void **state)
+{
+	struct scene *s = *state;
+	struct vmc_control *second;
+	struct stat st;
+	char path[128];
+	int fd;
+
+	assert_int_equal(stat(s->path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0660);
+
+	/* another vmcd is alive there */
+	vmc_log_init((enum vmc_log_level)0, VMC_LOG_TO_STDERR);
+	assert_int_equal(vmc_control_new(&second, s->f->d, s->path), -EADDRINUSE);
+	/* what is no socket stays */
+	snprintf(path, sizeof(path), "%s/file", s->dir);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	close(fd);
+	assert_int_equal(vmc_control_new(&second, s->f->d, path), -EADDRINUSE);
+	assert_int_equal(unlink(path), 0);
+	/* what a dead one left is replaced */
+	vmc_control_free(s->control);
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	{
+		struct sockaddr_un sun = { .sun_family = AF_UNIX };
+
+		strcpy(sun.sun_path, s->path);
+		assert_int_equal(bind(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
+	}
+	close(fd);
+	assert_int_equal(vmc_control_new(&s->control, s->f->d, s->path), 0);
+	json_decref(call(s, "{\"method\":\"io.vmc.Manager.GetStatus\"}", NULL));
+}
+
+#define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(status),
+		T(guests),
+		T(channels),
+		T(channels_of_silent_guests),
+		T(channel_modes),
+		T(one_guest),
+		T(no_such_guest),
+		T(service_interface),
+		T(bad_calls),
+		T(flags),
+		T(pipelined),
+		T(byte_by_byte),
+		T(half_closed),
+		T(concurrent_questions_are_one),
+		T(caller_leaves_while_waiting),
+		T(guest_dies_while_asked),
+		T(stop_while_asked),
+		T(not_varlink),
+		T(nested_deeply),
+		T(endless_request),
+		T(caller_that_does_not_read),
+		T(many_callers),
+		T(credentials),
+		T(the_socket),
+	};
+
+	signal(SIGPIPE, SIG_IGN);	/* as the service does */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
