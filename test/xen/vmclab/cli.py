@@ -76,7 +76,7 @@ def parser():
     shell.add_argument("--timeout", type=float, metavar="SECONDS", help="kill it after that long; status 124")
     shell.add_argument("--connect-timeout", type=float, default=30, metavar="SECONDS", help="default 30")
     shell.add_argument("-n", action="store_true", help="leave standard input alone")
-    shell.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
+    shell.add_argument("words", nargs="*", metavar="-- COMMAND...")
 
     put = add("put", "copy a file or a directory there", _put)
     put.add_argument("where", metavar="WHERE")
@@ -120,7 +120,7 @@ def _push(args, progress):
 
 
 def _sh(args, _progress):
-    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    words = args.words + args.rest
     if not words:
         raise Fail("sh: what command?", 2)
     return remote.stream(boot.Lab().node(args.where), " ".join(words), stdin=None if args.n else 0,
@@ -196,7 +196,11 @@ def _down(args, progress):
 def main():
     if sys.argv[1:2] == ["_supervise"]:
         return supervise.main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
-    args = parser().parse_args()
+    # What stands behind `--` is for the other side, options and all.
+    argv = sys.argv[1:]
+    cut = argv.index("--") if "--" in argv else len(argv)
+    args = parser().parse_args(argv[:cut])
+    args.rest = argv[cut + 1:]
     try:
         return args.function(args, Progress()) or 0
     except Fail as error:

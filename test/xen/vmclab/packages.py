@@ -25,14 +25,14 @@ XEN = "xen-hypervisor-4.17-amd64"
 KERNELS = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 DOM0_KERNEL = "6.1"
 
-DOM0 = """systemd systemd-sysv udev dbus xen-utils-4.17 xen-utils-common xenstore-utils
+DOM0 = """systemd systemd-sysv udev xen-utils-4.17 xen-utils-common xenstore-utils
     libxencall1 libxenevtchn1 libxengnttab1 libxenmisc4.17 libxenstore4 libxentoollog1
     libevent-2.1-7 libevent-core-2.1-7 libevent-pthreads-2.1-7 libjansson4 libsystemd0
     libasan8 libubsan1 iproute2 iputils-ping kmod openssh-server openssh-client procps psmisc python3-minimal python3
     strace gdb netcat-openbsd socat ethtool tcpdump busybox-static e2fsprogs""".split()
 
 GUEST = """udev kmod openssh-server iproute2 procps psmisc ethtool iperf3 sockperf python3 busybox-static strace
-    util-linux openssl iputils-ping netcat-openbsd socat iptables nftables wireguard-tools tcpdump curl rsync
+    util-linux mount openssl iputils-ping netcat-openbsd socat iptables nftables wireguard-tools tcpdump curl rsync
     redis-server redis-tools stress-ng""".split()
 
 

@@ -101,7 +101,7 @@ class Session:
         """Connect, retrying until it works or the time is over, and start the command once."""
         deadline = time.monotonic() + seconds
         hello = f"echo '{HELLO.decode()}'$$; IFS= read -r go; [ \"$go\" = go ] || exit 0; "
-        argv = self.node.session(hello + "exec sh -c " + shlex.quote(self.command))
+        argv = self.node.session(hello + "exec sh -c -- " + shlex.quote(self.command))
         while True:
             left = deadline - time.monotonic()
             if left <= 0:

@@ -146,7 +146,7 @@ memory = {options['memory']}
 maxmem = {options['memory']}
 vcpus = {options['vcpus']}
 vif = [ 'mac=00:16:3e:77:00:{number:02x},bridge=xenbr0' ]
-disk = [ 'phy:/dev/disk/by-id/virtio-guest-{name},xvda,r' ]
+disk = [ 'vdev=xvda,access=r,script=block-lab,target=/dev/disk/by-id/virtio-guest-{name}' ]
 ''')
 
 
