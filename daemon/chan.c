@@ -203,6 +203,18 @@ static enum vmc_reason checked_reason(uint32_t untrusted_reason)
 					      VMC_R_PROTOCOL;
 }
 
+/* Counts against what may be logged about one of the two. */
+static void chan_log(struct vmc_chan *c, enum vmc_log_level level, const char *text,
+		     enum vmc_reason reason)
+{
+	int i = !c->end[0].guest;
+
+	if (c->end[i].guest)
+		vmc_guest_log(c->end[i].guest, level, "chan", "%u to d%u: %s in phase %s: %s",
+			      c->id, c->end[!i].domid, text, phase_names[c->phase],
+			      reason_name(reason));
+}
+
 /* ------------------------------------------------------------ open and close */
 
 /* No new channel of this pair for a while: they must not keep vmcd and each other busy. */
@@ -267,7 +279,6 @@ static void try_finish(struct vmc_chan *c)
 		asker = vmc_guest_by_domid(d, c->end[c->again].domid);
 		peer = vmc_guest_by_domid(d, c->end[!c->again].domid);
 	}
-	vmc_log(VMC_LOG_DEBUG, "chan", "%u: gone", c->id);
 	chan_free(c);
 	if (asker && peer)
 		chan_open(asker, peer);
@@ -278,9 +289,8 @@ static void chan_close(struct vmc_chan *c, enum vmc_reason reason)
 {
 	if (c->phase == VMC_PHASE_CLOSING)
 		return;
-	vmc_log(VMC_LOG_DEBUG, "chan", "%u (d%u, d%u): closing in phase %s: %s", c->id,
-		c->end[0].domid, c->end[1].domid, phase_names[c->phase],
-		reason_name(reason));
+	chan_log(c, c->phase == VMC_PHASE_UP ? VMC_LOG_INFO : VMC_LOG_DEBUG, "closing",
+		 reason);
 	if (c->phase != VMC_PHASE_UP && c->end[0].guest && c->end[1].guest)
 		pair_rest(c->end[0].guest, c->end[1].guest);
 	c->reason = reason;
@@ -298,8 +308,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	if (c->phase != VMC_PHASE_CLOSING) {
-		vmc_log(VMC_LOG_INFO, "chan", "%u (d%u, d%u): no answer in phase %s", c->id,
-			c->end[0].domid, c->end[1].domid, phase_names[c->phase]);
+		chan_log(c, VMC_LOG_INFO, "no answer", VMC_R_TIMEOUT);
 		chan_close(c, VMC_R_TIMEOUT);
 		return;
 	}

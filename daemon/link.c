@@ -336,6 +336,24 @@ static void link_free(struct vmc_link *l)
 	free(l);
 }
 
+static const char *node_error(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return "missing";
+	case -ERANGE:
+		return "out of range";
+	case -EEXIST:
+		return "used twice";
+	case -EINVAL:
+	case -E2BIG:
+	case -EILSEQ:
+		return "not a number";
+	default:
+		return strerror(-err);
+	}
+}
+
 int vmc_link_attach(struct vmc_guest *g, char *why)
 {
 	struct vmc_xen *xen = g->d->xen;
@@ -351,7 +369,7 @@ int vmc_link_attach(struct vmc_guest *g, char *why)
 	l->g = g;
 	err = vmc_store_read_front(xen, g->domid, &l->front, &bad);
 	if (err) {
-		snprintf(why, VMC_ERROR_MAX, "bad node %s: %s", bad, strerror(-err));
+		snprintf(why, VMC_ERROR_MAX, "bad node %s: %s", bad, node_error(err));
 		goto fail;
 	}
 	if (l->front.version_min > VMC_PROTO_MAX || l->front.version_max < VMC_PROTO_MIN) {

@@ -22,6 +22,7 @@
 #include <xenevtchn.h>
 #include <xengnttab.h>
 #include <xenstore.h>
+#include <xentoollog.h>
 
 struct real {
 	struct vmc_xen xen;
@@ -29,6 +30,38 @@ struct real {
 	xc_interface *xc;
 	xengnttab_handle *gnttab;
 	xenevtchn_handle *evtchn;
+};
+
+/*
+ * The libraries complain about every grant reference that can't be mapped, and a
+ * guest chooses those. vmcd says what went wrong itself, and how often.
+ */
+static void xtl_message(struct xentoollog_logger *logger, xentoollog_level level,
+			int errnoval, const char *context, const char *format, va_list ap)
+	__attribute__((format(printf, 5, 0)));
+
+static void xtl_message(struct xentoollog_logger *logger, xentoollog_level level,
+			int errnoval, const char *context, const char *format, va_list ap)
+{
+	char text[256];
+
+	(void)logger;
+	(void)level;
+	(void)errnoval;
+	if (!vmc_log_enabled(VMC_LOG_DEBUG))
+		return;
+	vsnprintf(text, sizeof(text), format, ap);
+	vmc_log(VMC_LOG_DEBUG, "xen", "%s: %s", context ? context : "library", text);
+}
+
+static void xtl_destroy(struct xentoollog_logger *logger)
+{
+	(void)logger;
+}
+
+static struct xentoollog_logger xtl = {
+	.vmessage = xtl_message,
+	.destroy = xtl_destroy,
 };
 
 static struct real *real(struct vmc_xen *x)
@@ -283,20 +316,20 @@ int vmc_xen_open(struct vmc_xen **xen)
 
 	/*
 	 * The devices first: they tell apart a host without Xen from one whose
-	 * xenstored is not up. libxen's own loggers would repeat what is said here.
+	 * xenstored is not up.
 	 */
-	r->evtchn = access("/dev/xen/evtchn", R_OK | W_OK) ? NULL : xenevtchn_open(NULL, 0);
+	r->evtchn = access("/dev/xen/evtchn", R_OK | W_OK) ? NULL : xenevtchn_open(&xtl, 0);
 	if (!r->evtchn) {
 		err = device_error("/dev/xen/evtchn", "xen-evtchn");
 		goto fail;
 	}
-	r->gnttab = access("/dev/xen/gntdev", R_OK | W_OK) ? NULL : xengnttab_open(NULL, 0);
+	r->gnttab = access("/dev/xen/gntdev", R_OK | W_OK) ? NULL : xengnttab_open(&xtl, 0);
 	if (!r->gnttab) {
 		err = device_error("/dev/xen/gntdev", "xen-gntdev");
 		goto fail;
 	}
 	r->xc = access("/dev/xen/privcmd", R_OK | W_OK) ? NULL :
-		xc_interface_open(NULL, NULL, 0);
+		xc_interface_open(&xtl, &xtl, 0);
 	if (!r->xc) {
 		err = device_error("/dev/xen/privcmd", "xen-privcmd");
 		goto fail;

@@ -299,6 +299,34 @@ static void requests_for_nobody(void **state)
 	fg_assert_attached(s->a);
 }
 
+static void too_many_channels(void **state)
+{
+	struct scene *s = *state;
+	struct vmc_guest *b = vmc_guest_by_domid(s->f->d, 4);
+
+	b->nr_chans += VMC_CHANNELS_MAX;
+	fg_chan_req(s->a, 4);
+	expect_close(s->a, 0, 4, VMC_R_LIMIT);
+	fg_chan_req(s->b, 3);
+	expect_close(s->b, 0, 3, VMC_R_LIMIT);
+	b->nr_chans -= VMC_CHANNELS_MAX;
+	no_channels(s);
+}
+
+static void ids_wrap_and_are_not_reused(void **state)
+{
+	struct scene *s = *state;
+	struct fake_guest *c = fake_vm(s->f, 5);
+	uint32_t id;
+
+	fg_ready(c);
+	id = fg_open(s->a, s->b);
+	s->f->d->next_chan_id = UINT32_MAX;
+	assert_int_equal(fg_open(s->a, c), UINT32_MAX);
+	/* 0 is no id, and the first one is in use */
+	assert_int_equal(fg_open(s->b, c), id + 1);
+}
+
 static void refused_by_either_side(void **state)
 {
 	struct scene *s = *state;
@@ -871,6 +899,8 @@ int main(void)
 		T(asked_again_while_closing),
 		T(a_pair_must_rest),
 		T(requests_for_nobody),
+		T(too_many_channels),
+		T(ids_wrap_and_are_not_reused),
 		T(refused_by_either_side),
 		T(closes_cross),
 		T(wrong_side_or_phase),

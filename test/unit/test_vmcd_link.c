@@ -377,6 +377,25 @@ static void flood_does_not_starve(void **state)
 	assert_false(s->bad->masked);
 }
 
+static void guest_that_waits_for_room(void **state)
+{
+	struct vmc_l_chan_req m = { .h = { VMC_L_CHAN_REQ, sizeof(m), 0 }, .peer = 9 };
+	struct scene *s = *state;
+	unsigned int rung;
+
+	while (vmc_ring_prod_space(&s->bad->prod, sizeof(m)) >= (int)sizeof(m))
+		fg_put(s->bad, &m);
+	assert_false(vmc_ring_prod_arm(&s->bad->prod, sizeof(m)));
+	/* answers don't ring: the guest isn't asleep for those */
+	vmc_store(&s->bad->cons.hdr->cons_wait, 0);
+	rung = s->bad->rung;
+	fg_notify(s->bad);
+	fake_settle(s->f);
+	assert_int_equal(s->bad->rung, rung + 1);
+	assert_true(vmc_ring_prod_space(&s->bad->prod, VMC_MSG_RING_SIZE) ==
+		    (int)VMC_MSG_RING_SIZE);
+}
+
 static void bye_in_the_middle(void **state)
 {
 	struct vmc_msg bye = { VMC_L_BYE, sizeof(bye), 0 };
@@ -418,6 +437,7 @@ int main(void)
 		T(guest_that_does_not_read),
 		T(backlog_comes_in_order),
 		T(flood_does_not_starve),
+		T(guest_that_waits_for_room),
 		T(bye_in_the_middle),
 		T(storms_of_events),
 	};

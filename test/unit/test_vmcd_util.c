@@ -6,6 +6,7 @@
 #include "options.h"
 #include "util.h"
 
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -142,18 +143,38 @@ static void rates(void **state)
 	assert_in_range(passed, 3, 4);
 }
 
-/* What one call writes to stderr. */
-static void capture(char *text, size_t size, enum vmc_log_level limit, enum vmc_log_level level)
+static void log_dom(enum vmc_log_level level, uint32_t domid, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void log_dom(enum vmc_log_level level, uint32_t domid, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vmc_log_dom(level, domid, "link", fmt, ap);
+	va_end(ap);
+}
+
+/* What one call writes to stderr, which is the journal if so said. */
+static void capture(char *text, size_t size, enum vmc_log_level limit,
+		    enum vmc_log_level level, bool journal)
 {
 	int fds[2], old = dup(STDERR_FILENO);
+	char stream[64];
+	struct stat st;
 	ssize_t n;
 
 	assert_int_equal(pipe(fds), 0);
 	fflush(stderr);
 	dup2(fds[1], STDERR_FILENO);
 	close(fds[1]);
+	assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+	snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino + !journal);
+	setenv("JOURNAL_STREAM", stream, 1);
 	vmc_log_init(limit, VMC_LOG_TO_STDERR);
 	vmc_log(level, "link", "%s %d", "hello", 7);
+	log_dom(level, 3, "%s", "bye");
 	fflush(stderr);
 	dup2(old, STDERR_FILENO);
 	close(old);
@@ -168,13 +189,12 @@ static void log_lines(void **state)
 	char text[256];
 
 	(void)state;
-	capture(text, sizeof(text), VMC_LOG_INFO, VMC_LOG_NOTICE);
-	assert_string_equal(text, "vmcd: notice: link: hello 7\n");
-	capture(text, sizeof(text), VMC_LOG_INFO, VMC_LOG_DEBUG);
+	capture(text, sizeof(text), VMC_LOG_INFO, VMC_LOG_NOTICE, false);
+	assert_string_equal(text, "vmcd: notice: link: hello 7\nvmcd: notice: d3 link: bye\n");
+	capture(text, sizeof(text), VMC_LOG_INFO, VMC_LOG_DEBUG, false);
 	assert_string_equal(text, "");
-	setenv("JOURNAL_STREAM", "1:2", 1);
-	capture(text, sizeof(text), VMC_LOG_INFO, VMC_LOG_WARNING);
-	assert_string_equal(text, "vmcd: warning: link: hello 7\n");
+	capture(text, sizeof(text), VMC_LOG_INFO, VMC_LOG_WARNING, true);
+	assert_string_equal(text, "<4>link: hello 7\n<4>d3 link: bye\n");
 	assert_int_equal(vmc_log_level_parse("notice", &level), 0);
 	assert_int_equal(level, VMC_LOG_NOTICE);
 	assert_int_equal(vmc_log_level_parse("Notice", &level), -EINVAL);
