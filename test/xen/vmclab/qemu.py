@@ -9,8 +9,9 @@ from .util import Fail
 
 # Each flag was found by trying. smap, smep, la57, pku: Dom0 crashes or page-faults with them under this QEMU's TCG.
 # erms, fsrm: kernels would copy with `rep movsb`, which TCG does byte by byte. svm, npt: PVH guests. rdtscp: its
-# intercept crashes them.
-CPU = "max,-smap,-smep,-la57,-pku,-erms,-fsrm,-rdtscp,+svm,+npt"
+# intercept crashes them. avx and what needs it: this QEMU loses the upper halves of vector registers when Xen switches
+# contexts, and memcpy() in Dom0 or a guest then copies rubbish.
+CPU = "max,-smap,-smep,-la57,-pku,-erms,-fsrm,-rdtscp,-avx,-avx2,-fma,-f16c,+svm,+npt"
 MEMORY_MB = 6144
 XEN_ARGS = ("com1=115200,8n1 console=com1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 "
             "loglvl=info guest_loglvl=info")
