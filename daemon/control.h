@@ -16,7 +16,7 @@
 struct vmc_control;
 
 /* Takes the place of a socket that a former vmcd left at @path. */
-int vmc_control_new(struct vmc_control **c, struct vmcd *d, const char *path);
+int vmc_control_new(struct vmc_control **ret, struct vmcd *d, const char *path);
 /* Closes all connections and removes the socket. */
 void vmc_control_free(struct vmc_control *c);
 

@@ -65,7 +65,7 @@ struct vmcd {
  * Takes over @xen's watches and event channels; @xen and @base stay the caller's
  * and outlive it. The first scan runs from the event loop. Returns 0 or -errno.
  */
-int vmcd_new(struct vmcd **d, struct event_base *base, struct vmc_xen *xen);
+int vmcd_new(struct vmcd **ret, struct event_base *base, struct vmc_xen *xen);
 
 /*
  * Unmaps and unbinds everything, and leaves the xenbus devices, their states and
