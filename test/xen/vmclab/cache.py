@@ -66,12 +66,14 @@ def build_dir():
 
 
 def new_log_dir():
-    """A directory for one run's logs; the oldest runs are forgotten."""
-    logs = os.path.join(root(), "logs")
-    os.makedirs(logs, exist_ok=True)
-    for old in sorted(os.listdir(logs))[:-15]:
-        shutil.rmtree(os.path.join(logs, old), ignore_errors=True)
-    path = os.path.join(logs, time.strftime("%Y%m%d-%H%M%S") + f"-{os.getpid()}")
+    """A directory for one run's logs. Those of old runs are forgotten, but none younger than a day."""
+    runs = os.path.join(root(), "logs", "runs")
+    os.makedirs(runs, exist_ok=True)
+    for old in sorted(os.listdir(runs))[:-20]:
+        path = os.path.join(runs, old)
+        if time.time() - os.stat(path).st_mtime > 86400:
+            shutil.rmtree(path, ignore_errors=True)
+    path = os.path.join(runs, time.strftime("%Y%m%d-%H%M%S") + f"-{os.getpid()}")
     os.makedirs(path)
     return path
 

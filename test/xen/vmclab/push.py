@@ -28,9 +28,9 @@ def push(options, progress):
     lab = boot.Lab()
     with lock(lab.path("push.lock"), lambda: progress.say("another push is running, waiting for it")):
         state = lab.need()
-        made = boot._make_stage(lab, state["kernels"], {**options, "vmc": True}, progress,
-                                os.path.join(state["logs"], "compile.log"))
-        parts = {name: stage.fingerprint(path) for name, path in boot._parts(made).items()}
+        made = boot.make_stage(lab, state["images"], {**options, "vmc": True}, progress,
+                               os.path.join(state["logs"], "compile.log"))
+        parts = {name: stage.fingerprint(path) for name, path in boot.parts(made).items()}
         changed = [name for name in parts if options["all"] or parts[name] != state["pushed"].get(name)]
         for name in changed:
             # Future guests boot from an initrd in Dom0.

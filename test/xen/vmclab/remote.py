@@ -73,6 +73,12 @@ class Node:
                     return False
             return done.returncode == 0
 
+    def alive(self):
+        """True if the warm connection is there."""
+        return subprocess.run([*self._base(), "-q", "-O", "check", "root@lab"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10,
+                              check=False).returncode == 0
+
     def disconnect(self):
         """End the warm connection, if any."""
         subprocess.run([*self._base(), "-O", "exit", "root@lab"], stdin=subprocess.DEVNULL,
@@ -183,7 +189,10 @@ def stream(node, command, *, stdin=0, stdout=1, timeout=None, connect=30):
             view = memoryview(chunk)
             while view:
                 view = view[os.write(stdout, view):]
-        return session.process.wait(None if deadline is None else max(0.1, deadline - time.monotonic()))
+        status = session.process.wait(None if deadline is None else max(0.1, deadline - time.monotonic()))
+        if status == 255 and not node.alive():
+            print(f"lab: {node.name}: the connection broke: {command[:200]}", file=sys.stderr)
+        return status
     except (TimeoutError, subprocess.TimeoutExpired):
         print(f"lab: {node.name}: no end after {timeout:g} s, killed: {command[:200]}", file=sys.stderr)
         return 124

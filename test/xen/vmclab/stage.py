@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 from . import cache, kernel
-from .util import Fail, lock, output, run
+from .util import Fail, lock, output, read_json, run
 
 MERGED = ("bin", "sbin", "lib", "lib64")
 GUESTS = 8
@@ -15,9 +15,10 @@ GUESTS = 8
 class Stage:
     """Two directories: `dom0` is unpacked over Dom0's root, `guest-KERNEL` over the guests' root by their initrd."""
 
-    def __init__(self, where, kernels):
+    def __init__(self, where, images):
+        """images: {kernel: directory of its image}"""
         self.where = where
-        self.kernels = {name: cache.need(f"guest-{name}") for name in kernels}
+        self.kernels = {name: (path, read_json(os.path.join(path, "manifest.json"))) for name, path in images.items()}
         self.dom0 = os.path.join(where, "dom0")
         self.has_vmcd = self.has_driver = False
 

@@ -47,7 +47,8 @@ def main(run, lock_fd, lifeline):
         for path in spec["scratch"]:
             if os.path.exists(path):
                 os.unlink(path)
-        write_json(os.path.join(run, "ended.json"), {"reason": reason or "the supervisor failed"})
+        write_json(os.path.join(run, "ended.json"),
+                   {"reason": reason or "the supervisor failed", "logs": spec["logs"]})
     return 0
 
 
