@@ -9,12 +9,13 @@ from .util import Fail
 
 # Each flag was found by trying. smap, smep, la57, pku: Dom0 crashes or page-faults with them under this QEMU's TCG.
 # erms, fsrm: kernels would copy with `rep movsb`, which TCG does byte by byte. svm, npt: PVH guests. rdtscp: its
-# intercept crashes them. avx and what needs it: this QEMU loses the upper halves of vector registers when Xen switches
-# contexts, and memcpy() in Dom0 or a guest then copies rubbish.
-CPU = "max,-smap,-smep,-la57,-pku,-erms,-fsrm,-rdtscp,-avx,-avx2,-fma,-f16c,+svm,+npt"
+# intercept crashes them.
+CPU = "max,-smap,-smep,-la57,-pku,-erms,-fsrm,-rdtscp,+svm,+npt"
 MEMORY_MB = 6144
+# eager-fpu: with Xen's lazy switching of vector registers this emulation loses them between contexts, and a memcpy() that
+# is interrupted copies rubbish (heap corruption in Dom0's tools and in the guests).
 XEN_ARGS = ("com1=115200,8n1 console=com1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 "
-            "loglvl=info guest_loglvl=info")
+            "loglvl=info guest_loglvl=info spec-ctrl=eager-fpu")
 DOM0_ARGS = ("root=/dev/vda rw console=hvc0 loglevel=5 mitigations=off net.ifnames=0 panic=5 "
              "systemd.show_status=error systemd.log_target=journal")
 
