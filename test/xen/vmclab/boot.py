@@ -36,17 +36,25 @@ class Lab:
         """Who holds the lock, as text; None if nobody does. The lock lives as long as any QEMU of the lab."""
         with open(self.path("lock"), "a+", encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
                 return file.read().strip() or "somebody"
         return None
 
-    def acquire(self):
+    def acquire(self, seconds=0):
+        """Take the lock that says that a lab is up, waiting that long for another lab's end."""
         file = open(self.path("lock"), "a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        # Never less than a moment: a look at the lock by another command holds it that long.
+        deadline = time.monotonic() + max(seconds, 1)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.2)
+                    continue
             file.seek(0)
             raise Fail(f"a lab is up already: {file.read().strip()}. `lab down` ends it; a second one beside it takes "
                        f"another VMC_LAB_RUN (and {qemu.MEMORY_MB} MB more)") from None
@@ -105,7 +113,7 @@ def up(options, progress):
     images = {name: cache.need(f"guest-{name}") for name in options["kernels"]}
     packages.host_install(progress, [manifest["release"] for _, manifest in images.values()])
     interruptible()
-    with lab.acquire() as lock_file:
+    with lab.acquire(options["wait"]) as lock_file:
         _clean(lab)
         log_dir = cache.new_log_dir()
         process = lifeline = None

@@ -63,6 +63,7 @@ def parser():
     up.add_argument("--no-vmc", action="store_true", help="compile and install nothing of this tree")
     up.add_argument("--append", default="", metavar="ARGUMENTS", help="more kernel arguments for the guests")
     up.add_argument("--guest-overlay", metavar="DIR", help="files to lay over the guests' root")
+    up.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for the end of another lab (default 0)")
     up.add_argument("--gdb", action="store_true", help="let gdb attach to QEMU at a unix socket (gdb-h1 in `run`)")
 
     pushing = add("push", "rebuild and bring what changed into the running lab", _push)
@@ -111,7 +112,7 @@ def _up(args, progress):
         raise Fail("--append: no quotes, backslashes or line breaks", 2)
     boot.up({"hosts": args.hosts, "guests": args.guests, "type": args.type, "kernels": args.kernel,
              "memory": args.memory, "vcpus": args.vcpus, "vmc": not args.no_vmc, "append": args.append,
-             "overlay": args.guest_overlay, "gdb": args.gdb}, progress)
+             "overlay": args.guest_overlay, "gdb": args.gdb, "wait": args.wait}, progress)
 
 
 def _push(args, progress):
