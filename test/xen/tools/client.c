@@ -89,8 +89,10 @@ static int dial(const struct client *c, int fd, bool later)
 
 static int new_socket(const struct client *c)
 {
-	int fd = socket(c->addr.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(c->addr.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 
+	/* before the first urgent byte can come */
+	setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 	if (fd >= 0 && c->opt->user_timeout_ms)
 		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &c->opt->user_timeout_ms,
 			   sizeof(c->opt->user_timeout_ms));
@@ -130,8 +132,19 @@ static int used_socket(const struct client *c, int fd, const struct header *h)
 	return err;
 }
 
+/* The first connections of a run wait until all are open. */
+static void wait_for_others(struct client *c)
+{
+	struct timespec t = { .tv_nsec = 5000000 };
+	uint64_t deadline = now_ms() + 60000;
+
+	atomic_fetch_add(&c->connected, 1);
+	while (c->connected < c->opt->parallel && now_ms() < deadline)
+		nanosleep(&t, NULL);
+}
+
 /* One connection up to its header. The descriptor or -errno. */
-static int client_connect(const struct client *c, const struct header *h)
+static int client_connect(struct client *c, const struct header *h, bool together)
 {
 	sigset_t alarm, old;
 	int fd, err = 0;
@@ -145,6 +158,8 @@ static int client_connect(const struct client *c, const struct header *h)
 			err = used_socket(c, fd, h);
 		if (!err)
 			err = dial(c, fd, h->style[0] != S_BLOCKING);
+		if (together)
+			wait_for_others(c);
 		if (!err)
 			err = send_header(fd, h);
 		if (err) {
@@ -156,11 +171,11 @@ static int client_connect(const struct client *c, const struct header *h)
 	return fd;
 }
 
-static int ask_verdict(const struct client *c, uint32_t expected, struct verdict *v)
+static int ask_verdict(struct client *c, uint32_t expected, struct verdict *v)
 {
 	struct header h = { .magic = MAGIC, .run = c->run, .conn = expected, .pattern = P_VERDICT,
 			    .chunk = 1 };
-	int fd = client_connect(c, &h);
+	int fd = client_connect(c, &h, false);
 	ssize_t got;
 
 	if (fd < 0) {
@@ -217,22 +232,13 @@ static int print_result(struct client *c, const char *what, unsigned int connect
 static void run_connection(struct client *c, const struct header *h, bool together)
 {
 	struct session s;
-	uint64_t deadline;
 	int fd, err;
 
-	fd = client_connect(c, h);
-	atomic_fetch_add(&c->connected, 1);
+	fd = client_connect(c, h, together);
 	if (fd < 0) {
 		fprintf(stderr, "vmc-traffic: connection %u: connect: %s\n", h->conn, strerror(-fd));
 		atomic_fetch_add(&c->failed, 1);
 		return;
-	}
-	if (together) {
-		struct timespec t = { .tv_nsec = 5000000 };
-
-		deadline = now_ms() + 60000;
-		while (c->connected < c->opt->parallel && now_ms() < deadline)
-			nanosleep(&t, NULL);
 	}
 	err = session_open(&s, h, fd, 0);
 	if (err) {
@@ -264,6 +270,7 @@ static void *run_thread(void *arg)
 
 		if (conn >= opt->connections)
 			break;
+		conn += opt->from;
 		plan_connection(&h, opt->seed, c->run, conn, &opt->mix);
 		run_connection(c, &h, first);
 		first = false;
@@ -342,7 +349,7 @@ int client_run(const struct client_options *opt)
 	if (!c.failed) {
 		/* connections of which the server sees what we don't count */
 		for (conn = 0; conn < connections; conn++) {
-			plan_connection(&h, opt->seed, c.run, conn, &opt->mix);
+			plan_connection(&h, opt->seed, c.run, opt->from + conn, &opt->mix);
 			abandoned += !!(h.ops & OP_REUSE);
 		}
 		if (compare_verdict(&c, connections + abandoned))
@@ -371,7 +378,7 @@ static void *hold_thread(void *arg)
 	h.pattern = P_HOLD;
 	h.stall_ms = (uint32_t)opt->bytes;
 	h.ops &= ~(uint32_t)(OP_TRUNC | OP_REUSE);
-	fd = client_connect(c, &h);
+	fd = client_connect(c, &h, false);
 	if (fd < 0 || session_open(&s, &h, fd, 0)) {
 		fprintf(stderr, "vmc-traffic: connection %u: %s\n", conn,
 			fd < 0 ? strerror(-fd) : "no memory");
@@ -450,7 +457,7 @@ int client_sha(const struct client_options *opt)
 	if (client_init(&c, opt))
 		return 1;
 	h.run = c.run;
-	fd = client_connect(&c, &h);
+	fd = client_connect(&c, &h, false);
 	if (fd < 0 || session_open(&s, &h, fd, 0)) {
 		fprintf(stderr, "vmc-traffic: %s: %s\n", opt->host, fd < 0 ? strerror(-fd) : "no memory");
 		return 1;

@@ -24,7 +24,8 @@ static const char usage[] =
 "Sends and receives TCP streams of which every byte is known from the seed, checks each of them and\n"
 "what the calls say about them, and exits 1 with the place of the first difference.\n"
 "\n"
-"run:   connections that end. --parallel of them are open, all before any begins.\n"
+"run:   connections that end. --parallel of them are open, all before any begins. To see one of a run\n"
+"       again: --from ITS-NUMBER --connections 1, and the rest as it was.\n"
 "hold:  connections that stay, with a little traffic, for --seconds or until SIGTERM. It tells when\n"
 "       all are open. --peer-dies: each has to end in an error, with all before it right.\n"
 "sha:   one connection, --bytes in both directions at once, SHA-256 of both at both ends.\n"
@@ -70,7 +71,7 @@ static int number(const char *text, uint64_t min, uint64_t max, uint64_t *value)
 enum {
 	O_PORT = 1, O_FAMILY, O_BACKGROUND, O_LOG, O_DELAY, O_FAULT, O_SEED, O_CONNECTIONS,
 	O_PARALLEL, O_MIN, O_MAX, O_CHUNK, O_STYLE, O_PATTERN, O_OPS, O_SIGNALS, O_SECONDS,
-	O_PACE, O_DIES, O_USER_TIMEOUT, O_BYTES, O_TIMEOUT, O_QUIET, O_HELP,
+	O_PACE, O_DIES, O_USER_TIMEOUT, O_BYTES, O_TIMEOUT, O_QUIET, O_FROM, O_HELP,
 };
 
 static const struct option options[] = {
@@ -97,6 +98,7 @@ static const struct option options[] = {
 	{ "bytes", required_argument, NULL, O_BYTES },
 	{ "timeout", required_argument, NULL, O_TIMEOUT },
 	{ "quiet", required_argument, NULL, O_QUIET },
+	{ "from", required_argument, NULL, O_FROM },
 	{ "help", no_argument, NULL, O_HELP },
 	{ NULL, 0, NULL, 0 },
 };
@@ -130,6 +132,11 @@ static int parse_word(int option, const char *text, struct arguments *a)
 	default:
 		return ops_parse(text, &mix->ops);
 	}
+}
+
+static bool zero_ok(int option)
+{
+	return option == O_SEED || option == O_SIGNALS || option == O_DELAY || option == O_FROM;
 }
 
 static int parse(int argc, char **argv, struct arguments *a)
@@ -167,7 +174,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 		case '?':
 			return -1;
 		}
-		err = number(optarg, option == O_SEED || option == O_SIGNALS || option == O_DELAY ? 0 : 1,
+		err = number(optarg, zero_ok(option) ? 0 : 1,
 			     option == O_SEED ? UINT64_MAX : option == O_CHUNK ? 4 << 20 :
 			     option == O_PORT ? 65535 : 1ull << 40, &v);
 		if (err)
@@ -214,6 +221,9 @@ static int parse(int argc, char **argv, struct arguments *a)
 			break;
 		case O_TIMEOUT:
 			timeout_s = (unsigned int)v;
+			break;
+		case O_FROM:
+			c->from = (unsigned int)v;
 			break;
 		case O_QUIET:
 			c->mix.quiet_ms = (uint32_t)v * 1000;

@@ -86,12 +86,13 @@ static void tell_verdict(int fd, const struct header *h)
 
 static void *connection_thread(void *arg)
 {
-	int fd = (int)(intptr_t)arg;
+	int fd = *(int *)arg;
 	struct session *s;
 	struct header h;
 	ssize_t got;
 	int err;
 
+	free(arg);
 	set_timeo(fd, SO_RCVTIMEO, 120000);
 	got = recv(fd, &h, sizeof(h), MSG_WAITALL);
 	if (got != sizeof(h) || h.magic != MAGIC || h.pattern >= P_NR || h.style[1] >= S_NR ||
@@ -178,7 +179,7 @@ static int go_to_background(const struct serve_options *opt)
 int serve(const struct serve_options *opt)
 {
 	pthread_condattr_t attr;
-	int listener, fd, err;
+	int listener, fd, err, *arg;
 
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -200,9 +201,13 @@ int serve(const struct serve_options *opt)
 			}
 			continue;
 		}
-		err = thread_start(connection_thread, (void *)(intptr_t)fd, NULL);
+		arg = malloc(sizeof(*arg));
+		if (arg)
+			*arg = fd;
+		err = arg ? thread_start(connection_thread, arg, NULL) : -ENOMEM;
 		if (err) {
 			fprintf(stderr, "vmc-traffic: no thread: %s\n", strerror(-err));
+			free(arg);
 			close(fd);
 		}
 		/* lets bytes come in before the next accept() */

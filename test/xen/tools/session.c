@@ -21,12 +21,12 @@ static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void describe(const struct session *s, char *out, size_t size)
 {
-	snprintf(out, size, "seed %llu connection %u %s %s/%s fd %d sent %llu of %lld received %llu of %lld (%s)",
+	snprintf(out, size, "seed %llu connection %u %s %s/%s fd %d sent %llu of %lld received %llu of %lld (%s, %s)",
 		 (unsigned long long)s->h.seed, s->h.conn, s->side ? "server" : "client",
 		 pattern_name[s->h.pattern], style_name[s->style], s->fd,
 		 (unsigned long long)s->tx.pos, (long long)s->tx.total,
 		 (unsigned long long)s->rx.pos, (long long)s->rx.total,
-		 s->doing ? s->doing : "-");
+		 s->tx.doing ? s->tx.doing : "-", s->rx.doing ? s->rx.doing : "-");
 }
 
 int session_fail(struct session *s, const char *format, ...)
@@ -58,11 +58,6 @@ void session_report_all(void)
 		fprintf(stderr, "vmc-traffic: open: %s FIONREAD %d\n", who, io_queued(s));
 	}
 	pthread_mutex_unlock(&sessions_lock);
-}
-
-static void set_int(int fd, int level, int option, int value)
-{
-	setsockopt(fd, level, option, &value, sizeof(value));
 }
 
 /* What a connection is set to from its beginning. */
@@ -149,11 +144,11 @@ void session_close(struct session *s)
 
 /* ------------------------------------------------------------- pumping */
 
-static int failed_call(struct session *s, ssize_t error)
+static int failed_call(struct session *s, const struct stream *t, ssize_t error)
 {
 	if (error == -EIO || s->may_reset)
 		return (int)error;
-	return session_fail(s, "%s: %s", s->doing, strerror((int)-error));
+	return session_fail(s, "%s: %s", t->doing, strerror((int)-error));
 }
 
 static int pump_rx(struct session *s, uint64_t until)
@@ -167,7 +162,7 @@ static int pump_rx(struct session *s, uint64_t until)
 			return s->may_reset ? -ENODATA :
 			       session_fail(s, "the stream ended %llu bytes early",
 					    (unsigned long long)(until - s->rx.pos));
-		return failed_call(s, got);
+		return failed_call(s, &s->rx, got);
 	}
 	return 0;
 }
@@ -178,7 +173,7 @@ static int pump_tx(struct session *s, uint64_t until)
 		ssize_t got = tx_once(s, until - s->tx.pos);
 
 		if (got < 0 && got != -EAGAIN && got != -EINTR)
-			return failed_call(s, got);
+			return failed_call(s, &s->tx, got);
 	}
 	return 0;
 }
@@ -223,7 +218,7 @@ static int pump_events(struct session *s, uint64_t rx_until, uint64_t tx_until)
 		int ready;
 		ssize_t got;
 
-		s->doing = "waiting";
+		s->rx.doing = "waiting";
 		s->duplex = out;
 		ready = io_wait(s, in, out, 1000);
 		if (ready < 0)
@@ -237,14 +232,14 @@ static int pump_events(struct session *s, uint64_t rx_until, uint64_t tx_until)
 				       session_fail(s, "the stream ended %llu bytes early",
 						    (unsigned long long)(rx_until - s->rx.pos));
 			else if (got != -EAGAIN)
-				return failed_call(s, got);
+				return failed_call(s, &s->rx, got);
 		}
 		if (ready & IO_OUT && out) {
 			got = tx_once(s, tx_until - s->tx.pos);
 			if (got > 0)
 				progress = now_ms();
 			else if (got != -EAGAIN && got != -EINTR)
-				return failed_call(s, got);
+				return failed_call(s, &s->tx, got);
 		}
 		if (now_ms() - progress > s->h.quiet_ms)
 			return io_stalled(s, in ? "waiting" : "sending");
@@ -284,7 +279,7 @@ int session_expect_eof(struct session *s)
 
 	s->rx.total = s->rx.pos;
 	do {
-		s->doing = "waiting for the end";
+		s->rx.doing = "waiting for the end";
 		ready = s->rx.blocking ? IO_IN : io_wait(s, true, false, 1000);
 		if (ready < 0)
 			return ready;
@@ -293,7 +288,7 @@ int session_expect_eof(struct session *s)
 			return io_stalled(s, "waiting for the end");
 	} while (got == -EAGAIN);
 	if (got < 0)
-		return failed_call(s, got);
+		return failed_call(s, &s->rx, got);
 	/* rx_once() has complained about a byte too many */
 	for (i = 0; i < 2; i++) {
 		got = recv(s->fd, &byte, 1, MSG_DONTWAIT | (i ? MSG_PEEK : 0));

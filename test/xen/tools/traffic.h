@@ -165,12 +165,13 @@ enum fault {		/* what the server does wrong, to see the client find it */
 
 struct stream {
 	uint64_t key;
-	uint64_t pos;
+	_Atomic uint64_t pos;	/* read by reports, too */
 	uint64_t total;		/* UINT64_MAX: not known beforehand */
 	struct rng rng;		/* chooses the calls */
 	unsigned char *buf;	/* chunk bytes */
 	bool blocking;		/* calls may wait: a thread has this direction to itself */
 	unsigned int spurious;	/* readiness that was none, in a row */
+	const char *_Atomic doing;	/* for reports */
 };
 
 /* One end of one connection. */
@@ -183,17 +184,16 @@ struct session {
 	int memfd, pipe[2], epfd;
 	uint32_t epoll_events;
 	bool edge_in, edge_out;	/* epoll-et: not yet found to be EAGAIN */
-	bool tries;		/* S_NONBLOCKING: the last try found nothing */
+	atomic_bool tries;		/* S_NONBLOCKING: the last try found nothing */
 	bool small_buffers;
 	bool may_reset;
-	bool wr_shut;
+	atomic_bool wr_shut;
 	bool duplex;		/* one thread does both directions */
 	bool exact;		/* the peer may send more than is to be read */
 	enum fault fault;
 	uint64_t fault_pos;
 	atomic_bool failed;
 	char message[680];
-	const char *doing;	/* for reports */
 	struct session *next, **prev;
 };
 
@@ -215,22 +215,33 @@ extern atomic_bool signals_on;
 
 /* --------------------------------------------------------------- io.c */
 
+#define IOV_PARTS	5
+
+/* Waits in the session's style: a set of IO_*; 0 after @ms; or -EIO. */
+int io_wait(struct session *s, bool in, bool out, int ms);
+/* Fails, and tells what state the connection is in. */
+int io_stalled(struct session *s, const char *what);
+/* FIONREAD, or -errno. */
+int io_queued(const struct session *s);
+/* What a failed call comes to: -EAGAIN, -EINTR, another -errno, or -EIO if it should not be. */
+ssize_t io_error(struct session *s, struct stream *t, int error, bool wanted_to_wait);
+/* Cuts a buffer into up to IOV_PARTS parts, some of them empty. */
+int io_cut(struct rng *r, void *buf, size_t n, struct iovec *iov);
+void *bad_page(void);
+uint64_t now_ms(void);
+void set_timeo(int fd, int option, uint32_t ms);
+void set_int(int fd, int level, int option, int value);
+
+/* -------------------------------------------------------- tx.c and rx.c */
+
 /*
  * One call, chosen by the stream's rng. Bytes; -EAGAIN; another -errno from
  * the socket; -EIO after session_fail(). rx_once() returns 0 at the end.
  */
 ssize_t tx_once(struct session *s, uint64_t want);
 ssize_t rx_once(struct session *s, uint64_t until);
-/* Checks bytes at the receive position. */
-int rx_check(struct session *s, const void *buf, size_t n);
-/* Waits in the session's style: a set of IO_*; 0 after @ms; or -EIO. */
-int io_wait(struct session *s, bool in, bool out, int ms);
-int io_stalled(struct session *s, const char *what);
-int io_queued(const struct session *s);
-uint64_t now_ms(void);
-void set_timeo(int fd, int option, uint32_t ms);
 
-/* --------------------------------------------------------- patterns.c */
+/* ------------------- patterns.c, threads.c, hold.c, sha.c */
 
 int pattern_pingpong(struct session *s);
 int pattern_rst(struct session *s);
@@ -240,6 +251,7 @@ int pattern_hold(struct session *s);
 int pattern_sha(struct session *s);
 int pattern_abandon(struct session *s);
 extern atomic_bool hold_stop;
+void nap(unsigned int ms);
 int thread_start(void *(*fn)(void *), void *arg, void *thread);
 
 /* ------------------------------------------------ serve.c and client.c */
@@ -266,7 +278,7 @@ struct client_options {
 	bool mapped;
 	uint16_t port;
 	uint64_t seed;
-	unsigned int connections, parallel, seconds, user_timeout_ms;
+	unsigned int from, connections, parallel, seconds, user_timeout_ms;
 	bool peer_dies;
 	uint64_t bytes;
 	struct mix mix;

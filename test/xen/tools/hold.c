@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Connections that stay open, with some traffic both ways, until they are told to stop. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "traffic.h"
+
+atomic_bool hold_stop;
+
+
+/* A pause before the next send: most are short, a few connections sleep for seconds. */
+static unsigned int hold_pause(struct session *s)
+{
+	unsigned int pace = s->h.stall_ms;
+
+	if (s->h.conn % 8 == 7)
+		pace *= 40;
+	return 1 + (unsigned int)rng_below(&s->tx.rng, 2ull * pace);
+}
+
+static bool hold_over(const struct session *s, const atomic_bool *peer_done)
+{
+	return s->side ? atomic_load(peer_done) : atomic_load(&hold_stop);
+}
+
+struct hold {
+	struct session *s;
+	atomic_bool peer_done;
+	int result;
+};
+
+static void *hold_send(void *arg)
+{
+	struct hold *h = arg;
+	struct session *s = h->s;
+	uint64_t until;
+
+	while (!hold_over(s, &h->peer_done) && !h->result) {
+		until = s->tx.pos + rng_log(&s->tx.rng, 1, 2ull * s->h.chunk);
+		while (s->tx.pos < until && !h->result) {
+			ssize_t got = tx_once(s, until - s->tx.pos);
+
+			if (got < 0 && got != -EAGAIN && got != -EINTR)
+				h->result = (int)got;
+		}
+		if (!h->result) {
+			unsigned int left = hold_pause(s);
+
+			for (; left && !hold_over(s, &h->peer_done); left -= left < 20 ? left : 20)
+				nap(left < 20 ? left : 20);
+		}
+	}
+	if (!h->result && shutdown(s->fd, SHUT_WR))
+		h->result = -errno;
+	return NULL;
+}
+
+static int hold_receive(struct session *s)
+{
+	ssize_t got;
+
+	do {
+		got = rx_once(s, UINT64_MAX);
+		if (s->h.conn % 8 == 3 && !atomic_load(&hold_stop))
+			nap(5);		/* slow enough that writers wait for us */
+	} while (got > 0 || got == -EAGAIN);
+	return (int)got;
+}
+
+static int hold_blocking(struct session *s)
+{
+	struct hold h = { .s = s };
+	pthread_t thread;
+	int err;
+
+	err = thread_start(hold_send, &h, &thread);
+	if (err)
+		return session_fail(s, "no thread: %s", strerror(-err));
+	err = hold_receive(s);
+	atomic_store(&h.peer_done, true);
+	if (err)
+		shutdown(s->fd, SHUT_RDWR);
+	pthread_join(thread, NULL);
+	return err ? err : h.result;
+}
+
+static int hold_events(struct session *s)
+{
+	uint64_t next = now_ms(), until = 0, heard = next, now;
+	atomic_bool peer_done = false;
+	bool sending = true;
+	ssize_t got;
+	int ready;
+
+	while (sending || !atomic_load(&peer_done)) {
+		bool out;
+
+		now = now_ms();
+		if (sending && s->tx.pos >= until && hold_over(s, &peer_done)) {
+			if (shutdown(s->fd, SHUT_WR))
+				return -errno;
+			sending = false;
+			continue;
+		}
+		if (sending && s->tx.pos >= until && now >= next) {
+			until = s->tx.pos + rng_log(&s->tx.rng, 1, 2ull * s->h.chunk);
+			next = now + hold_pause(s);
+		}
+		out = sending && s->tx.pos < until;
+		s->rx.doing = "waiting";
+		s->duplex = true;
+		ready = io_wait(s, !atomic_load(&peer_done), out,
+				out ? 500 : next > now && next - now < 50 ? (int)(next - now) : 50);
+		if (ready < 0)
+			return ready;
+		if (ready & IO_IN && !atomic_load(&peer_done)) {
+			got = rx_once(s, UINT64_MAX);
+			if (!got)
+				atomic_store(&peer_done, true);
+			else if (got < 0 && got != -EAGAIN)
+				return (int)got;
+			else if (got > 0)
+				heard = now_ms();
+		}
+		if (ready & IO_OUT && out) {
+			got = tx_once(s, until - s->tx.pos);
+			if (got < 0 && got != -EAGAIN && got != -EINTR)
+				return (int)got;
+		}
+		if (now_ms() - heard > s->h.quiet_ms)
+			return io_stalled(s, "waiting");
+	}
+	return 0;
+}
+
+int pattern_hold(struct session *s)
+{
+	int err;
+
+	s->tx.total = s->rx.total = UINT64_MAX;
+	err = s->style == S_BLOCKING ? hold_blocking(s) : hold_events(s);
+	if (err && err != -EIO)
+		err = s->may_reset ? err : session_fail(s, "%s: %s", s->rx.doing, strerror(-err));
+	return err;
+}
