@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash disable=SC2034,SC2154
+#
+# What the cases use. run-cases reads this, then the case, in a bash of its own with
+#   lab    the lab command                   work   a directory for the case's files
+#   config which lab it is                   guests how many guests it has
+# A case passes if it gets to its end: every command that fails ends it.
+
+PORT=7700
+FAILED_AT=
+
+die() {
+	echo "FAILED: $*" >&2
+	exit 1
+}
+
+# ------------------------------------------------------------- where things run
+
+# A command that never ends is a failure like another: every one of them is bounded.
+there() {	# WHERE COMMAND...
+	local where=$1
+	shift
+	"$lab" sh -n --timeout "${LIMIT:-60}" "$where" -- "$*"
+}
+
+dom0() { there dom0 "$@"; }
+g1() { there g1 "$@"; }
+g2() { there g2 "$@"; }
+g3() { there g3 "$@"; }
+
+addr() { echo "10.77.0.1${1#g}"; }
+addr6() { echo "fd77::1${1#g}"; }
+domid() { dom0 "xl domid $1"; }
+
+all_guests() {
+	local n
+	for n in $(seq "$guests"); do echo "g$n"; done
+}
+
+# Starts a command there. `finish NAME SECONDS` waits for its end and wants status 0.
+declare -A background_pid=()
+background() {	# NAME WHERE COMMAND...
+	local name=$1 where=$2
+	shift 2
+	LIMIT=${LIMIT:-300} there "$where" "$@" >"$work/$name.out" 2>&1 &
+	background_pid[$name]=$!
+}
+
+running() { kill -0 "${background_pid[$1]}" 2>/dev/null; }
+
+finish() {	# NAME SECONDS
+	local name=$1 status=0
+	wait_for "$2" "! running $name" "$name to end"
+	wait "${background_pid[$name]}" || status=$?
+	[ $status -eq 0 ] || { cat "$work/$name.out"; die "$name ended with status $status"; }
+	tail -n 3 "$work/$name.out"
+}
+
+# -------------------------------------------------------------------- assertions
+
+# Polls a shell condition.
+wait_for() {	# SECONDS CONDITION [WHAT]
+	local deadline=$((SECONDS + $1))
+	until eval "$2"; do
+		[ $SECONDS -lt $deadline ] || die "not within $1 s: ${3:-$2}"
+		sleep 0.2
+	done
+}
+
+assert_eq() {	# GOT WANT WHAT
+	[ "$1" = "$2" ] || die "$3: '$1', not '$2'"
+}
+
+assert_ge() {	# GOT LEAST WHAT
+	[ "$1" -ge "$2" ] || die "$3: $1 is less than $2"
+}
+
+assert_le() {	# GOT MOST WHAT
+	[ "$1" -le "$2" ] || die "$3: $1 is more than $2"
+}
+
+assert_match() {	# TEXT PATTERN WHAT
+	grep -qE -- "$2" <<<"$1" || die "$3: no /$2/ in: $1"
+}
+
+# ------------------------------------------------------- what driver and vmcd say
+
+# A number from the driver: sockets, hooked, bytes, grants, mapped, peers.
+vmc_status() {	# GUEST FIELD
+	there "$1" "cat /sys/kernel/debug/vmc/status" | awk -v f="$2" '$1 == f { print $2; exit }'
+}
+
+# The sum over a guest's channels (to one peer): tx_bytes, rings, takeovers and so on.
+vmc_chan() {	# GUEST FIELD [PEER-DOMID]
+	there "$1" "cat /sys/kernel/debug/vmc/status" | awk -v f="$2" -v peer="${3-}" '
+		$1 == "channel" && (peer == "" || $4 == peer) {
+			for (i = 1; i < NF; i++) if ($i == f) sum += $(i + 1)
+		}
+		END { printf "%d\n", sum }'
+}
+
+# How often the driver fell back for a reason.
+vmc_reason() {	# GUEST REASON
+	there "$1" "cat /sys/kernel/debug/vmc/status" | awk -v r="$2" '$1 == "reason" && $2 == r { n = $3 } END { print n + 0 }'
+}
+
+has_driver() { there "$1" "[ -d /sys/module/vmc ]"; }
+
+# xenbus states of a guest's device: front back.
+vmc_states() {	# GUEST
+	dom0 "d=\$(xl domid $1) && xenstore-read /local/domain/\$d/device/vmc/0/state /local/domain/0/backend/vmc/\$d/0/state" |
+		tr '\n' ' ' | sed 's/ $//'
+}
+
+connected() { [ "$(vmc_states "$1" 2>/dev/null)" = "4 4" ]; }
+
+vmcd_pid() { dom0 "systemctl show -P MainPID vmcd"; }
+vmcd_active() { [ "$(dom0 'systemctl is-active vmcd' || true)" = active ]; }
+
+# vmcctl's JSON through a filter: json 'PYTHON EXPRESSION WITH d' vmcctl-arguments
+json() {
+	local expression=$1
+	shift
+	dom0 "vmcctl --json $*" | /usr/bin/python3 -c 'import json, sys; d = json.load(sys.stdin); print(eval(sys.argv[1]))' "$expression"
+}
+
+# Domains that are dead but whose memory somebody still maps.
+zombies() { dom0 "xl list" | awk 'NR > 1 && ($1 == "(null)" || $5 ~ /d/)'; }
+no_zombies() { [ -z "$(zombies)" ]; }
+
+# Bytes that Dom0 saw on a guest's vif, both ways.
+vif_bytes() {	# GUEST
+	dom0 "d=\$(xl domid $1); cd /sys/class/net/vif\$d.0/statistics && echo \$((\$(cat rx_bytes) + \$(cat tx_bytes)))"
+}
+
+# ----------------------------------------------------------------------- guests
+
+put_traffic() {	# GUEST...
+	local guest
+	for guest; do
+		"$lab" put "$guest" "$traffic" /usr/local/bin/vmc-traffic
+	done
+}
+
+# Starts the server on each of the guests, anew.
+serve() {	# GUEST... [-- OPTIONS]
+	local guest options=
+	case "$*" in *' -- '*) options=${*#* -- } ;; esac
+	for guest; do
+		[ "$guest" != -- ] || break
+		stop_traffic "$guest"
+		there "$guest" "rm -f /tmp/serve.log; vmc-traffic serve --port $PORT --family mapped --background \
+			--log /tmp/serve.log $options" >/dev/null
+	done
+}
+
+# The server had nothing to complain about.
+serve_clean() {	# GUEST...
+	local guest
+	for guest; do
+		there "$guest" "[ ! -s /tmp/serve.log ] || { head -n 20 /tmp/serve.log; exit 1; }" ||
+			die "the server in $guest complains"
+	done
+}
+
+stop_traffic() {	# GUEST
+	there "$1" "pkill -9 vmc-traffic; pkill -9 iperf3; i=0
+		while pgrep -x 'vmc-traffic|iperf3' >/dev/null && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done; true"
+}
+
+# Enough traffic that the pair has a channel, and afterwards no streams.
+warm_up() {	# FROM TO
+	there "$1" "vmc-traffic run $(addr "$2") --port $PORT --connections 4 --parallel 2 --pattern both --ops none \
+		--min-bytes 200k --max-bytes 400k --timeout 40" || die "no connection from $1 to $2"
+}
+
+# New connections from one guest to the other go through shared memory.
+assert_local() {	# FROM TO
+	local before after tries
+	# the first of them may bring the channel about
+	for tries in 1 2 3 4 5; do
+		before=$(vmc_chan "$1" tx_bytes "$(domid "$2")")
+		warm_up "$1" "$2"
+		after=$(vmc_chan "$1" tx_bytes "$(domid "$2")")
+		[ $((after - before)) -lt 500000 ] || return 0
+		sleep 1
+	done
+	there "$1" "cat /sys/kernel/debug/vmc/status"
+	die "connections from $1 to $2 do not become local: $((after - before)) bytes"
+}
+
+# Destroys a guest if it is there and boots it anew, with more kernel arguments if given.
+create() {	# GUEST [ARGUMENTS]
+	dom0 "xl destroy $1 2>/dev/null; xl create -q /etc/xen/lab/$1.cfg 'extra=\"${2-}\"'" </dev/null || die "xl create $1"
+	wait_for 90 "there $1 true 2>/dev/null" "$1 to boot"
+	put_traffic "$1"
+}
+
+# Every guest is there, has its driver connected, and runs none of our programs.
+all_ready() {
+	local guest
+	if ! vmcd_active; then dom0 "systemctl reset-failed vmcd; systemctl start vmcd"; fi
+	for guest in $(all_guests); do
+		if ! LIMIT=15 there "$guest" "grep -q blacklist=vmc /proc/cmdline && exit 1; [ -x /usr/local/bin/vmc-traffic ]" 2>/dev/null; then
+			echo "$guest: booting it"
+			create "$guest"
+		fi
+		there "$guest" "[ -d /sys/module/vmc ] || modprobe vmc"
+		stop_traffic "$guest"
+	done
+	for guest in $(all_guests); do
+		wait_for 30 "connected $guest" "$guest connected"
+	done
+}
+
+# -------------------------------------------------------- nothing left, nothing said
+
+# From here on the kernel log counts.
+dmesg_mark() {	# GUEST...
+	local guest
+	for guest; do there "$guest" "echo '== $name ==' >/dev/kmsg"; done
+}
+
+# No warnings of the kernel's, no lock report, nothing worse than notice from vmc.
+dmesg_clean() {	# GUEST...
+	local guest said
+	for guest; do
+		said=$(there "$guest" "dmesg --color=never -x" | awk -v mark="== $name ==" '
+			index($0, mark) { n = 0; next } { line[n++] = $0 }
+			END { for (i = 0; i < n; i++) print line[i] }' |
+			grep -E 'WARNING|BUG|Oops|Call Trace|general protection|INFO: |possible |refcount_t|soft lockup|(emerg|alert|crit|err|warn) *:.*vmc|Out of memory' |
+			grep -vE 'loading out-of-tree module|module verification failed|taint' || true)
+		[ -z "$said" ] || { echo "$said"; die "the kernel log of $guest"; }
+	done
+}
+
+journal_mark() { journal_cursor=$(dom0 "journalctl -u vmcd -n 0 --show-cursor" | sed -n 's/^-- cursor: //p'); }
+journal() { dom0 "journalctl -u vmcd --no-pager -o cat --after-cursor='$journal_cursor' $*"; }
+
+# What a guest has in use now, of all that has to be given back. Ports are counted as interrupts.
+in_use() {	# GUEST
+	there "$1" "cat /sys/kernel/debug/vmc/status; grep -c vmc /proc/interrupts | sed 's/^/ports /'; \
+		awk '/^TCP:/ { print \"tcp\", \$3, \"orphans\", \$5 }' /proc/net/sockstat" | awk '
+		/^(sockets|bytes|grants|mapped|ports|tcp) / { print }
+		$1 == "channel" { for (i = 1; i < NF; i++) if ($i ~ /^(tx_streams|rx_streams|rings)$/) sum[$i] += $(i + 1) }
+		END { print "tx_streams", sum["tx_streams"] + 0; print "rx_streams", sum["rx_streams"] + 0; print "rings", sum["rings"] + 0 }'
+}
+
+available_kb() { there "$1" "echo 3 >/proc/sys/vm/drop_caches; awk '/^MemAvailable/ { print \$2 }' /proc/meminfo"; }
+
+# Guests with a channel and no traffic: what they use then is what they may use.
+baseline() {	# GUEST...
+	local guest
+	for guest; do
+		wait_for 10 "in_use $guest | grep -qx 'rings 0' && in_use $guest | grep -qx 'sockets 0'" "$guest idle"
+		in_use "$guest" >"$work/baseline.$guest"
+		available_kb "$guest" >"$work/memory.$guest"
+	done
+}
+
+like_baseline() { in_use "$1" >"$work/now.$1" && cmp -s "$work/baseline.$1" "$work/now.$1"; }
+
+# After at most ten idle seconds everything is back.
+same_as_baseline() {	# GUEST...
+	local guest deadline=$((SECONDS + 10))
+	for guest; do
+		until like_baseline "$guest"; do
+			if [ $SECONDS -ge $deadline ]; then
+				diff "$work/baseline.$guest" "$work/now.$guest" || true
+				die "$guest does not give back what it used"
+			fi
+			sleep 0.5
+		done
+		assert_ge "$(available_kb "$guest")" $(($(cat "$work/memory.$guest") - 8192)) "kB available in $guest"
+	done
+}
