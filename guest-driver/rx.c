@@ -256,65 +256,101 @@ end:
 
 /* ------------------------------------------------------------- reading */
 
+/* What a socket with a ring holds for its reader. */
+struct vmc_rx_view {
+	bool ring;		/* there is one, and something was written to it */
+	bool ring_next;		/* all that TCP owes from before it was read */
+	u32 bytes;		/* readable without waiting, wherever they are */
+};
+
 /*
- * For tcp_poll(), without a lock: is there something in the ring, and is it
- * the ring's turn? Asks to be woken if not.
+ * Without a lock, inside RCU; nothing private is changed. Bytes in the ring
+ * count only if TCP has delivered all that comes before them.
+ */
+static void vmc_rx_look(struct vmc_conn *conn, struct vmc_rx_view *v)
+{
+	struct tcp_sock *tp = tcp_sk(conn->sk);
+	struct vmc_rxring *r = rcu_dereference(conn->rx);
+	u32 copied = READ_ONCE(tp->copied_seq);
+	u32 tcp = READ_ONCE(tp->rcv_nxt) - copied;
+	u64 word;
+	s32 left;
+
+	if (tcp && sock_flag(conn->sk, SOCK_DONE))
+		tcp--;			/* the FIN */
+	*v = (struct vmc_rx_view){ .bytes = tcp };
+	if (!r)
+		return;
+	virt_rmb();			/* as in vmc_rx_step(): TCP, then the ring */
+	word = vmc_load(&r->cons.hdr->prod);
+	if (!VMC_RING_POS(word))
+		return;
+	v->ring = true;
+	left = (READ_ONCE(conn->rx_state) == VMC_RX_SEGMENT ?
+		READ_ONCE(conn->boundary) : vmc_load(&r->cons.hdr->boundary)) - copied;
+	v->ring_next = left <= 0;
+	if (left > 0 && tcp < left)
+		return;
+	v->bytes = min_t(u64, r->cons.size, VMC_RING_POS(word) - READ_ONCE(r->cons.cons));
+	v->bytes += word & VMC_RING_CLOSED ? tcp : max(left, 0);
+}
+
+/* For SIOCINQ: bytes that can be read without waiting, or -ENOENT if there is no ring. */
+int vmc_rx_inq(struct vmc_conn *conn)
+{
+	struct vmc_rx_view v;
+
+	rcu_read_lock();
+	vmc_rx_look(conn, &v);
+	rcu_read_unlock();
+	return v.ring ? (int)v.bytes : -ENOENT;
+}
+
+/*
+ * For tcp_poll(), without a lock: can @want bytes be read, counting the ring's?
+ * Asks to be woken if not.
  */
 bool vmc_rx_readable(const struct sock *sk, u32 want)
 {
 	struct vmc_rxring *r;
 	struct vmc_conn *conn;
-	bool ready = false;
+	struct vmc_rx_view v = {};
 
 	rcu_read_lock();
 	conn = vmc_conn_peek(sk);
 	r = conn ? rcu_dereference(conn->rx) : NULL;
 	if (r) {
-		/* bytes of TCP's that come first make the socket readable by themselves */
-		if (READ_ONCE(conn->rx_state) == VMC_RX_SEGMENT &&
-		    READ_ONCE(tcp_sk(sk)->copied_seq) != READ_ONCE(conn->boundary))
-			want = U32_MAX;
 		vmc_ring_cons_wait(&r->cons);
-		if (want != U32_MAX) {
-			u64 word = vmc_load(&r->cons.hdr->prod);
-
-			ready = VMC_RING_POS(word) - READ_ONCE(r->cons.cons) >= want;
-		}
+		vmc_rx_look(conn, &v);
 	}
 	rcu_read_unlock();
-	return ready;
+	return v.ring && v.bytes >= want;
 }
 
 /* What a sleeping reader waits for. @arm: ask to be woken. Without a lock. */
 static bool vmc_rx_may_go_on(struct vmc_conn *conn, u32 peeked, bool arm)
 {
 	struct sock *sk = conn->sk;
-	struct tcp_sock *tp = tcp_sk(sk);
 	struct vmc_rxring *r;
-	bool ready = false, ring_turn = false;
+	struct vmc_rx_view v;
+	bool closed = false;
 
 	if (READ_ONCE(sk->sk_err) || READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN ||
 	    READ_ONCE(conn->detached) || inet_sk_state_load(sk) == TCP_CLOSE)
 		return true;
 	rcu_read_lock();
 	r = rcu_dereference(conn->rx);
-	if (r) {
-		u8 state = READ_ONCE(conn->rx_state);
-
-		ring_turn = state == VMC_RX_SEGMENT &&
-			    READ_ONCE(tp->copied_seq) == READ_ONCE(conn->boundary);
-		if (state == VMC_RX_OPEN || ring_turn) {
-			if (arm)
-				vmc_ring_cons_wait(&r->cons);
-			ready = vmc_ring_cons_ready(&r->cons, peeked + 1);
-		}
-	}
+	if (r && arm)
+		vmc_ring_cons_wait(&r->cons);
+	vmc_rx_look(conn, &v);
+	/* a closed ring that is read to its end wants to be given back */
+	if (r)
+		closed = vmc_load(&r->cons.hdr->prod) & VMC_RING_CLOSED &&
+			 (!v.ring || v.ring_next);
 	rcu_read_unlock();
-	if (ready || ring_turn)
-		return ready;
-	if (peeked)
-		return (u32)(READ_ONCE(tp->rcv_nxt) - READ_ONCE(tp->copied_seq)) > peeked;
-	return !skb_queue_empty_lockless(&sk->sk_receive_queue);
+	if (peeked || v.ring)
+		return v.bytes > peeked || (closed && !peeked);
+	return closed || !skb_queue_empty_lockless(&sk->sk_receive_queue);
 }
 
 /* Looks for @budget nanoseconds before sleeping. */
@@ -373,6 +409,21 @@ static int vmc_rx_copy(struct vmc_conn *conn, struct vmc_rxring *r, struct msghd
 	return done ? done : -EFAULT;
 }
 
+/* MSG_PEEK over the boundary: @left bytes of TCP's, then the ring's. */
+static int vmc_rx_peek_both(struct vmc_conn *conn, struct vmc_rxring *r, struct msghdr *msg,
+			    size_t len, u32 left, u32 avail, int flags)
+{
+	struct sock *sk = conn->sk;
+	int ret, more, unused;
+
+	ret = vmc_base(sk)->recvmsg(sk, msg, left, (flags & ~MSG_WAITALL) | MSG_DONTWAIT,
+				    &unused);
+	if (ret < 0 || ret < left)
+		return ret;
+	more = vmc_rx_copy(conn, r, msg, min_t(size_t, len - left, avail), flags);
+	return more < 0 ? ret : ret + more;
+}
+
 /* TCP has nothing more to say: an error, the end, or a dead connection. */
 static bool vmc_rx_finished(const struct sock *sk)
 {
@@ -407,6 +458,14 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	avail = vmc_ring_cons_avail(&r->cons);
 	if (avail == -EPROTO)
 		return vmc_rx_broken(conn, r);
+	if (flags & MSG_PEEK && r->cons.closed && avail > 0) {
+		/* what follows the ring can only be peeked at if it is all in one queue */
+		lock_sock(sk);
+		vmc_rx_to_tcp(conn);
+		release_sock(sk);
+		if (!rcu_access_pointer(conn->rx))
+			goto tcp;
+	}
 	if (!r->cons.pos) {
 		if (avail == -EPIPE) {
 			vmc_rx_end(conn);
@@ -427,9 +486,13 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	}
 	left = conn->boundary - tp->copied_seq;
 	if (left > 0) {
+		if (flags & MSG_PEEK && avail > 0 && len > left)
+			return vmc_rx_peek_both(conn, r, msg, len, left, avail, flags);
 		len = min_t(size_t, len, left);
 		goto tcp;
 	}
+	if (avail > 0 && flags & MSG_PEEK)
+		return vmc_rx_copy(conn, r, msg, min_t(size_t, len, avail), flags);
 	if (avail > 0)
 		return vmc_rx_copy(conn, r, msg, min3(len, (size_t)avail, (size_t)VMC_RX_CHUNK),
 				   flags);

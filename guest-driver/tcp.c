@@ -96,22 +96,18 @@ static bool vmc_tcp_sock_is_readable(struct sock *sk)
 
 static int vmc_tcp_ioctl(struct sock *sk, int cmd, vmc_ioctl_arg_t arg)
 {
-	struct vmc_conn *conn;
-	u32 in_ring;
-	int answer;
+	struct vmc_conn *conn = cmd == SIOCINQ ? vmc_conn_get(sk) : NULL;
+	int answer = -ENOENT;
 
-	if (cmd != SIOCINQ)
-		return vmc_base(sk)->ioctl(sk, cmd, arg);
-	conn = vmc_conn_get(sk);
-	in_ring = conn ? vmc_rx_pending(conn) : 0;
-	if (conn)
+	if (conn) {
+		lock_sock(sk);
+		answer = vmc_rx_inq(conn);
+		release_sock(sk);
 		vmc_conn_put(conn);
-	if (!in_ring)
+	}
+	if (answer < 0)
 		return vmc_base(sk)->ioctl(sk, cmd, arg);
-	lock_sock(sk);
-	answer = tcp_inq(sk);
-	release_sock(sk);
-	return vmc_ioctl_answer(arg, answer + in_ring);
+	return vmc_ioctl_answer(arg, answer);
 }
 
 /* ------------------------------------------------------------- the end */

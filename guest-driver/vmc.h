@@ -354,6 +354,7 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m);
 bool vmc_rx_readable(const struct sock *sk, u32 want);
 u32 vmc_rx_pending(struct vmc_conn *conn);
+int vmc_rx_inq(struct vmc_conn *conn);
 void vmc_rx_close(struct vmc_conn *conn);
 void vmc_rx_end(struct vmc_conn *conn);
 int vmc_rx_to_tcp(struct vmc_conn *conn);
