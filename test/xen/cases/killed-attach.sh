@@ -34,6 +34,6 @@ kill_at "half a second later" "$(state '$back/state' 4) && sleep 0.5"
 kill_at "at some time" "sleep $((RANDOM % 6)).$((RANDOM % 10))"
 wait_for 10 "[ \"\$(vmc_status g1 peers)\" = 1 ]" "g1 to have one peer"
 assert_local g1 g2
-g1 "pkill -TERM -f 'vmc-traffic hold'"
+stop_holding g1
 finish hold 30
 dmesg_clean g1 g2

@@ -164,9 +164,12 @@ serve_clean() {	# GUEST...
 }
 
 stop_traffic() {	# GUEST
-	there "$1" "pkill -9 vmc-traffic; pkill -9 iperf3; i=0
-		while pgrep -x 'vmc-traffic|iperf3' >/dev/null && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done; true"
+	there "$1" "pkill -9 -x 'vmc-traffic|vmc-hold|iperf3'; i=0
+		while pgrep -x 'vmc-traffic|vmc-hold|iperf3' >/dev/null && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done; true"
 }
+
+# Ends the connections that `vmc-traffic hold` has there, properly.
+stop_holding() { there "$1" "pkill -TERM -x vmc-hold"; }
 
 # Enough traffic that the pair has a channel, and afterwards no streams.
 warm_up() {	# FROM TO

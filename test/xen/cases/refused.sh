@@ -55,6 +55,6 @@ dom0 "xenstore-write $front/state 1"
 wait_for 10 "[ \"\$(dom0 xenstore-read $back/state)\" = 2 ]" "vmcd to start afresh"
 g3 "modprobe vmc"
 wait_for 20 "connected g3" "g3 to connect"
-g1 "pkill -TERM -f 'vmc-traffic hold'"
+stop_holding g1
 finish hold 30
 dmesg_clean g1 g2 g3

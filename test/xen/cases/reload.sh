@@ -38,7 +38,7 @@ warm_up g2 g1
 load g2
 load g1
 assert_local g1 g2
-for guest in g1 g2; do there $guest "pkill -TERM -f 'vmc-traffic hold'"; done
+for guest in g1 g2; do stop_holding $guest; done
 finish up 60
 finish down 60
 serve_clean g1 g2

@@ -43,7 +43,7 @@ assert_eq $status 3 "vmcctl's status without vmcd ($said)"
 assert_local g1 g2
 dom0 "systemctl start vmcd"
 back start
-g1 "pkill -TERM -f 'vmc-traffic hold'"
+stop_holding g1
 finish hold 60
 serve_clean g2
 dmesg_clean g1 g2

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
@@ -419,6 +420,7 @@ int client_hold(const struct client_options *opt)
 
 	if (client_init(&c, opt))
 		return 1;
+	prctl(PR_SET_NAME, "vmc-hold");	/* for pkill, beside servers */
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
 	if (start_threads(&c, opt->connections, hold_thread, &threads))
