@@ -10,7 +10,7 @@ from . import boot, remote, stage
 from .util import Fail, lock, run, write_json
 
 INTO_DOM0 = r"""
-tar -x --keep-directory-symlink --overwrite -C / || exit 1
+tar -x --keep-directory-symlink -C / || exit 1
 systemd-sysusers >/dev/null 2>&1; systemd-tmpfiles --create >/dev/null 2>&1
 systemctl daemon-reload
 """
@@ -19,7 +19,7 @@ systemctl enable -q vmcd.service
 systemctl restart vmcd.service && systemctl is-active -q vmcd.service || {
 	systemctl --no-pager -l status vmcd.service; exit 1; }
 """
-INTO_GUEST = "tar -x --keep-directory-symlink --overwrite -C / && { udevadm control --reload 2>/dev/null; true; }"
+INTO_GUEST = "tar -x --keep-directory-symlink -C / && { udevadm control --reload 2>/dev/null; true; }"
 RELOAD = "&& { ! grep -q '^vmc ' /proc/modules || modprobe -r vmc; } && modprobe vmc"
 
 
