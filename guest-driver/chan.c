@@ -351,7 +351,7 @@ static int vmc_chan_half_map(struct vmc_chan *ch, const struct vmc_l_chan_half *
 	/* pairs with the bells, which hold no lock */
 	smp_store_release(&ch->out_ok, true);
 	spin_unlock_bh(&ch->out_lock);
-	rcu_assign_pointer(ch->peer->chan, ch);
+	vmc_peer_use_chan(ch);
 	vmc_chan_queue(ch);
 	return 0;
 }
@@ -438,7 +438,7 @@ static void vmc_chan_close_work(struct work_struct *work)
 	mutex_lock(&ch->mutex);
 	if (ch->dead)
 		goto out;
-	ch->dead = true;
+	WRITE_ONCE(ch->dead, true);
 	vmc_peer_forget_chan(ch);
 	vmc_tx_forget_offers(ch);
 	vmc_pool_end(ch, ch->close_reason);

@@ -301,17 +301,44 @@ void vmc_link_close_channels(void)
 
 /* ------------------------------------------------------------- receiving */
 
-static void vmc_link_report_chan(struct vmc_chan *ch, void *arg)
+/* lock held: behind whatever is queued already. */
+static bool vmc_link_enqueue(struct vmc_link *l, const struct vmc_msg *m)
 {
-	struct vmc_l_chan_state m = {
-		.h = { VMC_L_CHAN_STATE, sizeof(m), ch->id },
-		.peer = ch->domid,
-		.state = ch->state,
-	};
-	struct vmc_outmsg *o = vmc_outmsg_new(&m.h);
+	struct vmc_outmsg *o = vmc_outmsg_new(m);
 
-	if (o)
-		list_add_tail(&o->node, arg);
+	if (!o)
+		return false;
+	list_add_tail(&o->node, &l->outq);
+	l->outq_len++;
+	return true;
+}
+
+/*
+ * A vmcd that may know nothing of us: which channels there are, as one block,
+ * so that no end of a channel can overtake the news that it exists.
+ */
+static void vmc_link_announce(struct vmc_link *l, struct vmc_l_hello *hello)
+{
+	struct vmc_msg ready = { VMC_L_READY, sizeof(ready), 0 };
+	struct vmc_chan *ch;
+	bool ok;
+
+	spin_lock_bh(&l->lock);
+	hello->channels = l->nr_chans;
+	ok = vmc_link_enqueue(l, &hello->h);
+	list_for_each_entry(ch, &l->chans, node) {
+		struct vmc_l_chan_state m = {
+			.h = { VMC_L_CHAN_STATE, sizeof(m), ch->id },
+			.peer = ch->domid,
+			.state = ch->state,
+		};
+
+		ok = ok && vmc_link_enqueue(l, &m.h);
+	}
+	if (!ok || !vmc_link_enqueue(l, &ready))
+		pr_err("vmc: no memory to answer vmcd; it will drop this link\n");
+	vmc_link_flush(l);
+	spin_unlock_bh(&l->lock);
 }
 
 static void vmc_link_attach(const struct vmc_l_attach *a)
@@ -322,25 +349,16 @@ static void vmc_link_attach(const struct vmc_l_attach *a)
 		.epoch = a->epoch,
 		.version = a->version,
 	};
-	struct vmc_msg ready = { VMC_L_READY, sizeof(ready), 0 };
-	struct vmc_outmsg *o, *tmp;
-	LIST_HEAD(states);
 
 	if (a->version < VMC_PROTO_MIN || a->version > VMC_PROTO_MAX) {
 		pr_err("vmc: vmcd chose protocol version %u, which is not in %u to %u\n",
 		       a->version, VMC_PROTO_MIN, VMC_PROTO_MAX);
 		return;
 	}
+	/* it names every peer anew, and can't know of one that left before it came */
+	vmc_peers_clear();
 	strscpy(hello.driver, VMC_VERSION, sizeof(hello.driver));
-	vmc_link_for_each_chan(vmc_link_report_chan, &states);
-	list_for_each_entry(o, &states, node)
-		hello.channels++;
-	vmc_link_send(&hello.h);
-	list_for_each_entry_safe(o, tmp, &states, node) {
-		vmc_link_send(&o->h);
-		kfree(o);
-	}
-	vmc_link_send(&ready);
+	vmc_link_announce(l, &hello);
 	dev_info(&l->dev->dev, "attached to vmcd as domain %u, protocol %u\n", a->domid,
 		 a->version);
 }
@@ -382,6 +400,23 @@ static void vmc_link_stats(u32 query)
 	vmc_link_send(&end.h);
 }
 
+/* A peer may be named again while the channel to it is up: it goes on being used. */
+static void vmc_link_peer_add(const struct vmc_l_peer_add *m)
+{
+	struct vmc_link *l = &vmc_link;
+	struct vmc_chan *ch;
+
+	if (vmc_peer_add(m)) {
+		pr_err("vmc: PEER_ADD for domain %u not taken\n", m->domid);
+		return;
+	}
+	spin_lock_bh(&l->lock);
+	list_for_each_entry(ch, &l->chans, node)
+		if (ch->domid == m->domid && ch->state == VMC_CHAN_UP)
+			vmc_peer_use_chan(ch);
+	spin_unlock_bh(&l->lock);
+}
+
 static void vmc_link_peer_del(const struct vmc_l_peer_del *m)
 {
 	struct vmc_link *l = &vmc_link;
@@ -405,8 +440,7 @@ static void vmc_link_handle(const union vmc_any_msg *m)
 		vmc_link_attach(&m->attach);
 		break;
 	case VMC_L_PEER_ADD:
-		if (vmc_peer_add(&m->peer_add))
-			pr_err("vmc: PEER_ADD for domain %u not taken\n", m->peer_add.domid);
+		vmc_link_peer_add(&m->peer_add);
 		break;
 	case VMC_L_PEER_DEL:
 		vmc_link_peer_del(&m->peer_del);

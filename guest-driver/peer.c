@@ -31,7 +31,7 @@ static void vmc_peer_unlink(struct vmc_peer *peer)
 	atomic_dec(&vmc_nr_peers);
 }
 
-/* A peer that is named again replaces the former entry but keeps its channel. */
+/* A peer that is named again replaces the former entry. */
 int vmc_peer_add(const struct vmc_l_peer_add *m)
 {
 	struct vmc_peer *peer, *old;
@@ -49,11 +49,8 @@ int vmc_peer_add(const struct vmc_l_peer_add *m)
 
 	old = vmc_peer_by_domid(m->domid);
 	spin_lock_bh(&vmc_peers_lock);
-	if (old) {
-		rcu_assign_pointer(peer->chan, rcu_access_pointer(old->chan));
-		if (!old->gone)
-			vmc_peer_unlink(old);
-	}
+	if (old)
+		vmc_peer_unlink(old);
 	list_add_tail_rcu(&peer->node, &vmc_peers);
 	atomic_inc(&vmc_nr_peers);
 	spin_unlock_bh(&vmc_peers_lock);
@@ -119,6 +116,20 @@ struct vmc_peer *vmc_peer_by_domid(u32 domid)
 		}
 	rcu_read_unlock();
 	return NULL;
+}
+
+/* New streams to the peer use this channel, unless it is ending. */
+void vmc_peer_use_chan(struct vmc_chan *ch)
+{
+	struct vmc_peer *peer;
+
+	spin_lock_bh(&vmc_peers_lock);
+	list_for_each_entry(peer, &vmc_peers, node)
+		if (peer->domid == ch->domid && !READ_ONCE(ch->dead)) {
+			WRITE_ONCE(peer->asked, true);
+			rcu_assign_pointer(peer->chan, ch);
+		}
+	spin_unlock_bh(&vmc_peers_lock);
 }
 
 /* No new stream finds the channel any more. */

@@ -118,6 +118,7 @@ void vmc_peers_clear(void);
 struct vmc_peer *vmc_peer_by_mac(const u8 *mac);
 struct vmc_peer *vmc_peer_by_domid(u32 domid);
 void vmc_peer_put(struct vmc_peer *peer);
+void vmc_peer_use_chan(struct vmc_chan *ch);
 void vmc_peer_forget_chan(const struct vmc_chan *ch);
 void vmc_peer_refused(struct vmc_peer *peer, enum vmc_reason why);
 
