@@ -41,7 +41,7 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	lock_sock(conn->sk);
 	if (conn->detached || READ_ONCE(vmc_leaving))
 		why = VMC_R_UNLOAD;
-	else if (conn->rx_state != VMC_RX_TCP || !vmc_conn_ops(conn))
+	else if (!vmc_conn_ops(conn) || !conn->rx_seen || conn->rx_state != VMC_RX_TCP)
 		why = VMC_R_NOT_READY;
 	else
 		r = vmc_pool_rx_get(ch, &why);
@@ -117,11 +117,11 @@ static int vmc_rx_broken(struct vmc_conn *conn, struct vmc_rxring *r)
 	vmc_rx_close(conn);
 	vmc_rx_end(conn);
 	lock_sock(sk);
-	vmc_tx_end(conn, VMC_R_PROTOCOL);
 	conn->tx_never = true;
-	sk->sk_shutdown |= RCV_SHUTDOWN;
+	vmc_tx_end(conn, VMC_R_PROTOCOL);
 	release_sock(sk);
-	return -ECONNRESET;
+	tcp_abort(sk, ECONNRESET);
+	return sock_error(sk) ? : -ECONNRESET;
 }
 
 /* ------------------------------------------------- leftovers into TCP */
@@ -547,6 +547,16 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 	if (!len && rcu_access_pointer(conn->rx))
 		return 0;
 	mutex_lock(&conn->rx_mutex);
+	if (unlikely(!conn->rx_seen)) {
+		/*
+		 * A ring is given out only after this: a task that sleeps in TCP's own
+		 * splice_read(), called before our table was there, would take what
+		 * TCP carries behind a segment for what comes next.
+		 */
+		lock_sock(sk);
+		conn->rx_seen = vmc_conn_ops(conn);
+		release_sock(sk);
+	}
 	for (;;) {
 		if (unlikely(conn->detached) && !copied) {
 			copied = VMC_NATIVE;

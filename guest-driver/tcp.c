@@ -48,6 +48,8 @@ static int vmc_tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 	else
 		ret = tcp_sendmsg_locked(sk, msg, size);
 	release_sock(sk);
+	if (unlikely(conn->broken))
+		tcp_abort(sk, ECONNRESET);
 	vmc_conn_put(conn);
 	return ret;
 }

@@ -11,7 +11,7 @@
 #include "vmc.h"
 
 #define VMC_TX_CHUNK	(16u << 10)	/* published at once, so that the reader can start */
-#define VMC_TX_REFUSALS	3		/* temporary ones, before we stop asking */
+#define VMC_TX_REFUSALS	8		/* temporary ones, before we stop asking */
 
 /* Offers that wait for an answer: id to connection (counted). */
 static DEFINE_XARRAY_ALLOC1(vmc_offers);
@@ -372,13 +372,16 @@ learn:
 	return err;
 }
 
-/* A peer that breaks its ring costs this connection; the rest of the channel ends in TCP. */
+/*
+ * A peer that breaks its ring costs this connection, which is reset when the
+ * socket lock is dropped; the rest of the channel ends in TCP.
+ */
 static void vmc_tx_broken(struct vmc_conn *conn, struct vmc_txring *t)
 {
 	vmc_chan_broken(t->chan, "ring written by us");
+	conn->tx_never = true;
+	conn->broken = true;
 	vmc_tx_end(conn, VMC_R_PROTOCOL);
-	conn->sk->sk_err = ECONNRESET;
-	sk_error_report(conn->sk);
 }
 
 /*
@@ -432,8 +435,7 @@ int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 		}
 		if (space == -EPROTO) {
 			vmc_tx_broken(conn, t);
-			err = -EPIPE;
-			goto error;
+			return copied ? copied : -ECONNRESET;
 		}
 		vmc_tx_end(conn, VMC_R_PEER_CLOSED);
 	}

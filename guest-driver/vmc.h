@@ -303,6 +303,7 @@ struct vmc_conn {
 	u8 tx_state;
 	u8 tx_refusals;
 	bool tx_never;
+	bool broken;			/* the peer broke the ring: to be reset */
 	u32 tx_calls;
 	u64 tx_tcp_bytes;
 	u32 offer_id;
@@ -312,6 +313,7 @@ struct vmc_conn {
 
 	/* reader: rx_mutex */
 	struct mutex rx_mutex;
+	bool rx_seen;			/* a reader came through our table */
 	u8 rx_state;
 	u32 boundary;
 	struct vmc_rxring __rcu *rx;
