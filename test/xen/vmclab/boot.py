@@ -124,6 +124,8 @@ def up(options, progress):
             write_json(lab.path("spec.json"), spec)
             process, lifeline = supervise.start(lab.run, lock_file.fileno())
             _boot(lab, state, process, progress)
+            state["ready"] = True
+            write_json(lab.path("state.json"), state)
             os.write(lifeline, b"ready")
         except BaseException as error:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -312,7 +314,7 @@ def status():
         return {"running": False}
     if not state:
         return {"running": True, "ready": False, "holder": lab.holder()}
-    answer = {"running": True, "ready": True, "tree": state["tree"], "logs": state["logs"], "started": state["started"],
+    answer = {"running": True, "ready": state.get("ready", False), "tree": state["tree"], "logs": state["logs"], "started": state["started"],
               "kernels": state["kernels"], "type": state["type"], "run": lab.run, "hosts": {}}
     query = ("systemctl is-active vmcd; xl list | tail -n +2 | while read -r name id mem cpus st rest; do"
              " echo \"$name $id $mem $cpus $st"

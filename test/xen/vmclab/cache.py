@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where things are kept: images by content, builds by tree, logs by time."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -58,6 +59,8 @@ def need(name):
     if not found:
         option = "" if name == "base" else f" --kernel {name.removeprefix('guest-')}"
         raise Fail(f"no {name} image built from this recipe yet: run `lab build{option}`")
+    with contextlib.suppress(OSError):
+        os.utime(os.path.join(found[0], "manifest.json"))
     return found
 
 

@@ -168,7 +168,8 @@ def _status(args, _progress):
         print(f"a lab is on its way up: {answer['holder']}")
     else:
         minutes = (time.time() - answer["started"]) / 60
-        print(f"up for {minutes:.0f} min from {answer['tree']}, guests are {answer['type']} with "
+        word = "up" if answer["ready"] else "not ready, started"
+        print(f"{word} {minutes:.0f} min ago from {answer['tree']}, guests are {answer['type']} with "
               f"{'/'.join(answer['kernels'])}, logs in {answer['logs']}")
         for name, host in answer["hosts"].items():
             print(f"{name}: " + (host.get("error") or f"vmcd {host['vmcd']}"))

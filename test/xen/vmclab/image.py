@@ -2,47 +2,76 @@
 """Making the images: Xen, Dom0's disk, and for each kernel a guest's disk, kernel and initrd."""
 
 import concurrent.futures
+import contextlib
+import functools
 import gzip
 import os
 import shutil
+import time
 
 from . import cache, kernel, packages
 from .util import Fail, lock, read_json, run, write_json
 
+_BOOTSTRAP = ["mmdebstrap", "--mode=root", "--variant=apt", '--aptopt=APT::Install-Recommends "false"']
 EXCLUDE = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*"]
 
 
 def build(kernels, progress):
     """Make what is missing for these guest kernels and return their releases."""
     packages.host_install(progress)
-    base_versions = packages.candidates(
+    versions = packages.candidates(
         sorted({packages.XEN, *packages.KERNELS.values(), *packages.DOM0, *packages.GUEST}), progress)
     os.makedirs(cache.images(), exist_ok=True)
-    waiting = lambda: progress.say("another build is running, waiting for it")  # noqa: E731
     releases = []
-    with lock(cache.images("lock"), waiting):
+    with lock(cache.images("lock"), lambda: progress.say("another build is running, waiting for it")):
         _sweep()
-        kernel_versions = {name: base_versions.pop(package) for name, package in packages.KERNELS.items()}
-        base_key = cache.digest(cache.recipe(), kernel_versions[packages.DOM0_KERNEL], sorted(base_versions.items()))
-        _make("base", f"base-{base_key}", progress, lambda where, log: _base(where, log, progress))
+        roots = _bootstraps(versions, progress)
+        recipe = cache.recipe()
+        key = cache.digest(recipe, roots["dom0"], versions[packages.XEN],
+                           versions[packages.KERNELS[packages.DOM0_KERNEL]])
+        _make("base", f"base-{key}", progress, lambda where, log: _base(roots["dom0"], where, log))
         for name in kernels:
-            key = f"guest-{name}-{cache.digest(base_key, kernel_versions[name])}"
-            build_one = lambda where, log: _guest(name, where, log, progress)  # noqa: E731, B023
-            manifest = _make(f"guest-{name}", key, progress, build_one)
+            key = cache.digest(recipe, roots["guest"], versions[packages.KERNELS[name]])
+            manifest = _make(f"guest-{name}", f"guest-{name}-{key}", progress,
+                             functools.partial(_guest, name, roots["guest"]))
             releases.append(manifest["release"])
     packages.host_install(progress, releases)
     return releases
 
 
+def _bootstraps(versions, progress):
+    """{kind: directory with its root.tar}: Debian as it comes, known by its packages alone, both made side by side."""
+    includes = {"dom0": packages.DOM0, "guest": packages.GUEST}
+    keys = {kind: f"root-{kind}-" + cache.digest(_BOOTSTRAP, *EXCLUDE, *sorted((name, versions[name]) for name in names))
+            for kind, names in includes.items()}
+    missing = [kind for kind, key in keys.items() if not os.path.exists(cache.images(key, "manifest.json"))]
+    if missing:
+        with progress.step(f"bootstrap of {' and '.join(missing)} from Debian packages (one to two minutes)"):
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                jobs = [pool.submit(_make, None, keys[kind], progress, functools.partial(_bootstrap, includes[kind]))
+                        for kind in missing]
+            for job in jobs:
+                job.result()
+    for key in keys.values():
+        os.utime(cache.images(key, "manifest.json"))
+    return {kind: cache.images(key) for kind, key in keys.items()}
+
+
 def _sweep():
-    """Remove what builds left that were killed."""
+    """Remove what killed builds left, and images of recipes that nobody has used for a week."""
+    old = time.time() - 7 * 86400
     for name in os.listdir(cache.images()):
-        if name.startswith("tmp-"):
-            shutil.rmtree(cache.images(name), ignore_errors=True)
+        path = cache.images(name)
+        manifest = os.path.join(path, "manifest.json")
+        if name.startswith("tmp-") or (os.path.exists(manifest) and os.stat(manifest).st_mtime < old):
+            shutil.rmtree(path, ignore_errors=True)
+    for name in os.listdir(cache.images()):
+        if os.path.islink(cache.images(name)) and not os.path.exists(cache.images(name)):
+            os.unlink(cache.images(name))
 
 
 def _make(name, key, progress, builder):
-    """Build into a temporary directory, move it into place whole, point `current` at it."""
+    """Build into a temporary directory, move it into place whole, point `current` at it if it has a name."""
     target = cache.images(key)
     if not os.path.exists(os.path.join(target, "manifest.json")):
         if os.geteuid():
@@ -53,97 +82,85 @@ def _make(name, key, progress, builder):
         os.makedirs(work)
         os.makedirs(os.path.dirname(log), exist_ok=True)
         open(log, "wb").close()
-        with progress.step(f"{name} image"):
+        with progress.step(f"{name} image") if name else contextlib.nullcontext():
             write_json(os.path.join(work, "manifest.json"), builder(work, log))
             shutil.rmtree(target, ignore_errors=True)
             os.rename(work, target)
-    link = cache.images(f"current-{name}-{cache.recipe()}")
-    if os.path.realpath(link) != os.path.realpath(target):
-        if os.path.lexists(link + ".new"):
-            os.unlink(link + ".new")
-        os.symlink(key, link + ".new")
-        os.replace(link + ".new", link)
+    if name:
+        link = cache.images(f"current-{name}-{cache.recipe()}")
+        if os.path.realpath(link) != os.path.realpath(target):
+            if os.path.lexists(link + ".new"):
+                os.unlink(link + ".new")
+            os.symlink(key, link + ".new")
+            os.replace(link + ".new", link)
     return read_json(os.path.join(target, "manifest.json"))
 
 
-def _bootstrap(root, include, recipe, log, sources):
-    """A Debian 12 in a directory, shaped by a recipe's setup script."""
-    argv = ["mmdebstrap", "--mode=root", "--variant=apt", "--format=directory",
-            '--aptopt=APT::Install-Recommends "false"',
-            *(f"--aptopt={option}" for option in packages.apt_options()),
+def _bootstrap(include, where, log):
+    """Debian 12 with these packages, as a tar."""
+    sources = os.path.join(where, "sources.list")
+    with open(sources, "w", encoding="utf-8") as file:
+        file.write(packages.sources())
+    argv = [*_BOOTSTRAP, *(f"--aptopt={option}" for option in packages.apt_options()),
             *(f"--dpkgopt=path-exclude={path}" for path in EXCLUDE),
-            "--include=" + ",".join(include), packages.CODENAME, root, sources]
-    run(argv, log=log, timeout=1800, what=f"bootstrap of {os.path.basename(root)}")
+            "--include=" + ",".join(include), packages.CODENAME, os.path.join(where, "root.tar"), sources]
+    run(argv, log=log, timeout=1800, what="bootstrap of " + os.path.basename(where).removeprefix("tmp-"))
+    os.unlink(sources)
+    return {"packages": include}
+
+
+def _unpack(source, recipe, root, log):
+    """A bootstrap, unpacked and shaped by a recipe's setup script."""
+    os.makedirs(root)
+    run(["tar", "-C", root, "--numeric-owner", "-xpf", os.path.join(source, "root.tar")], log=log)
     shutil.copytree(os.path.join(cache.HERE, "image", recipe), os.path.join(root, "lab-recipe"))
-    run(["chroot", root, "sh", "/lab-recipe/setup"], log=log, timeout=300, what=f"setup of {os.path.basename(root)}")
+    run(["chroot", root, "sh", "/lab-recipe/setup"], log=log, timeout=300, what=f"setup of {recipe}")
     shutil.rmtree(os.path.join(root, "lab-recipe"))
 
 
 def _disk(root, target, megabytes, log, *features):
     """An ext4 image of a directory, sparse."""
-    run(["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-d", root, *features, target, f"{megabytes}M"], log=log,
-        what=f"disk image {os.path.basename(target)}")
+    run(["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-d", root, "-O", "^has_journal", *features, target,
+         f"{megabytes}M"], log=log, what=f"disk image {os.path.basename(target)}")
 
 
-def _base(where, log, progress):
-    """Xen, Dom0, and the guests' root without a kernel."""
-    sources = os.path.join(where, "sources.list")
-    with open(sources, "w", encoding="utf-8") as file:
-        file.write(packages.sources())
-    dom0, guest = os.path.join(where, "dom0"), os.path.join(where, "guest")
-    logs = {root: f"{log[:-4]}-{os.path.basename(root)}.log" for root in (dom0, guest)}
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        progress.say("bootstrapping Dom0 and the guests' root side by side (one to two minutes)")
-        # Threads only wait here: die_with_parent() is bound to the thread, which lives until the child ends.
-        jobs = [pool.submit(_bootstrap, dom0, packages.DOM0, "dom0", logs[dom0], sources),
-                pool.submit(_bootstrap, guest, packages.GUEST, "guest", logs[guest], sources)]
-        release = _xen_and_dom0_kernel(where, log)
-        for job in jobs:
-            job.result()
-    progress.say("packing")
-    package = os.path.join(where, "kernel")
-    kernel.trim(package, dom0, release, kernel.DOM0_MODULES)
-    kernel.initrd(dom0, release, kernel.DOM0_INITRD, os.path.join(cache.HERE, "image/dom0/init"),
-                  os.path.join(dom0, "bin/busybox"), os.path.join(where, "dom0-initrd"))
-    _disk(dom0, os.path.join(where, "dom0.img"), 3072, log, "-O", "^has_journal")
-    run(["tar", "-C", guest, "--numeric-owner", "-cf", os.path.join(where, "guest.tar"), "."], log=log)
-    for name in (dom0, guest, package):
+def _base(source, where, log):
+    """Xen, and Dom0's kernel, initrd and disk."""
+    xen, package, root = (os.path.join(where, name) for name in ("xen", "kernel", "root"))
+    packages.unpack(packages.XEN, xen, log)
+    # QEMU's multiboot loader takes the 32-bit ELF, not the compressed one.
+    packed = os.path.join(xen, "boot", packages.XEN.replace("-hypervisor", "") + ".gz")
+    with gzip.open(packed) as src, open(os.path.join(where, "xen.elf"), "wb") as dst:
+        shutil.copyfileobj(src, dst)
+    release = _kernel(packages.DOM0_KERNEL, package, os.path.join(where, "dom0-vmlinux"), log)
+    _unpack(source, "dom0", root, log)
+    kernel.trim(package, root, release, kernel.DOM0_MODULES)
+    kernel.initrd(root, release, kernel.DOM0_INITRD, os.path.join(cache.HERE, "image/dom0/init"),
+                  os.path.join(root, "bin/busybox"), os.path.join(where, "dom0-initrd"))
+    _disk(root, os.path.join(where, "dom0.img"), 3072, log)
+    for name in (xen, package, root):
         shutil.rmtree(name)
-    os.unlink(sources)
     return {"dom0_kernel": release}
 
 
-def _xen_and_dom0_kernel(where, log):
-    xen = os.path.join(where, "xen")
-    packages.unpack(packages.XEN, xen, log)
-    # QEMU's multiboot loader takes the 32-bit ELF, not the compressed one.
-    with gzip.open(os.path.join(xen, "boot", packages.XEN.removeprefix("xen-hypervisor-").join(("xen-", ".gz")))) as src:
-        with open(os.path.join(where, "xen.elf"), "wb") as dst:
-            shutil.copyfileobj(src, dst)
-    shutil.rmtree(xen)
-    package = os.path.join(where, "kernel")
-    name = packages.depends(packages.KERNELS[packages.DOM0_KERNEL], "linux-image-")
-    packages.unpack(name, package, log)
-    release, vmlinuz = kernel.release_of(package)
-    kernel.elf(vmlinuz, os.path.join(where, "dom0-vmlinux"))
-    return release
-
-
-def _guest(name, where, log, progress):
+def _guest(name, source, where, log):
     """What one guest kernel needs: its disk, the ELF kernel, the initrd, and the module tree to index drivers in."""
-    base, _ = cache.need("base")
     package, root = os.path.join(where, "kernel"), os.path.join(where, "root")
-    progress.say(f"kernel {name} for the guests")
-    packages.unpack(packages.depends(packages.KERNELS[name], "linux-image-"), package, log)
-    release, vmlinuz = kernel.release_of(package)
-    kernel.elf(vmlinuz, os.path.join(where, "vmlinux"))
-    os.makedirs(root)
-    run(["tar", "-C", root, "--numeric-owner", "-xpf", os.path.join(base, "guest.tar")], log=log)
+    release = _kernel(name, package, os.path.join(where, "vmlinux"), log)
+    _unpack(source, "guest", root, log)
     kernel.trim(package, root, release, kernel.GUEST_MODULES)
     kernel.initrd(root, release, kernel.GUEST_INITRD, os.path.join(cache.HERE, "image/guest/init"),
                   os.path.join(root, "bin/busybox"), os.path.join(where, "initrd"))
     shutil.copytree(os.path.join(root, "usr/lib/modules"), os.path.join(where, "tree/usr/lib/modules"))
-    _disk(root, os.path.join(where, "guest.img"), 512, log, "-O", "^has_journal", "-i", "8192")
+    _disk(root, os.path.join(where, "guest.img"), 512, log, "-i", "8192")
     shutil.rmtree(package)
     shutil.rmtree(root)
     return {"kernel": name, "release": release}
+
+
+def _kernel(name, package, target, log):
+    """Fetch a kernel package, put its ELF image at target and return its release."""
+    packages.unpack(packages.depends(packages.KERNELS[name], "linux-image-"), package, log)
+    release, vmlinuz = kernel.release_of(package)
+    kernel.elf(vmlinuz, target)
+    return release
