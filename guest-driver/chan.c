@@ -99,8 +99,8 @@ int vmc_chan_send(struct vmc_chan *ch, const struct vmc_msg *m)
 	int err = 0;
 
 	o = vmc_outmsg_new(m);
-	if (!o) {
-		vmc_chan_broken(ch, "no memory for a message");
+	if (!o) {		/* a message lost is a protocol broken, but not by the peer */
+		vmc_chan_start_close(ch, VMC_R_NO_MEMORY);
 		return -ENOMEM;
 	}
 	spin_lock_bh(&ch->out_lock);
@@ -165,6 +165,10 @@ static void vmc_chan_receive(struct vmc_chan *ch)
 			ret = vmc_chan_handle(ch, &m);
 		else if (!ret && !vmc_ring_cons_arm(&ch->in_cons))
 			break;
+		if (ret == -ENOMEM) {
+			vmc_chan_start_close(ch, VMC_R_NO_MEMORY);
+			return;
+		}
 		if (ret < 0) {
 			vmc_chan_broken(ch, ret == -EPROTO ? "control message" : "control ring");
 			return;
@@ -216,20 +220,25 @@ static bool vmc_chan_collect(struct vmc_chan *ch)
 		bits = vmc_load(&page->data[i]) ? vmc_xchg(&page->data[i], 0) : 0;
 		for (; bits; bits &= bits - 1) {
 			bit = __ffs64(bits);
-			found = true;
 			r = rcu_dereference(ch->rx[i * 64 + bit]);
 			conn = r ? rcu_dereference(r->conn) : NULL;
-			if (conn)
-				conn->sk->sk_data_ready(conn->sk);
+			if (!conn)
+				continue;
+			found = true;
+			conn->sk->sk_data_ready(conn->sk);
 		}
 		bits = vmc_load(&page->space[i]) ? vmc_xchg(&page->space[i], 0) : 0;
 		for (; bits; bits &= bits - 1) {
 			bit = __ffs64(bits);
-			found = true;
 			t = rcu_dereference(ch->tx[i * 64 + bit]);
 			conn = t ? rcu_dereference(t->conn) : NULL;
-			if (conn)
-				conn->sk->sk_write_space(conn->sk);
+			if (!conn)
+				continue;
+			found = true;
+			if (vmc_load(&t->prod.hdr->prod) & VMC_RING_CLOSED &&
+			    !xchg(&ch->tx_closed, true))
+				vmc_chan_queue(ch);
+			conn->sk->sk_write_space(conn->sk);
 		}
 	}
 	return found;
@@ -323,10 +332,7 @@ static int vmc_chan_bind(struct vmc_chan *ch, enum vmc_reason *why)
 {
 	int irq = bind_evtchn_to_irqhandler_lateeoi(ch->port, vmc_chan_irq, 0, "vmc-channel", ch);
 
-	if (irq < 0) {
-		struct evtchn_close close = { .port = ch->port };
-
-		HYPERVISOR_event_channel_op(EVTCHNOP_close, &close);
+	if (irq < 0) {		/* the port was closed with it */
 		*why = VMC_R_NO_PORT;
 		return irq;
 	}
@@ -357,7 +363,7 @@ static int vmc_chan_half_map(struct vmc_chan *ch, const struct vmc_l_chan_half *
 }
 
 /* First side: a half with a fresh port for the peer. */
-int vmc_chan_prepare(struct vmc_chan *ch, struct vmc_l_chan_half *half,
+static int vmc_chan_do_prepare(struct vmc_chan *ch, struct vmc_l_chan_half *half,
 		     enum vmc_reason *why)
 {
 	struct evtchn_alloc_unbound op = { .dom = DOMID_SELF, .remote_dom = ch->domid };
@@ -377,7 +383,7 @@ int vmc_chan_prepare(struct vmc_chan *ch, struct vmc_l_chan_half *half,
 }
 
 /* Second side: binds the first side's port and maps its ring. */
-int vmc_chan_connect(struct vmc_chan *ch, const struct vmc_l_chan_half *theirs,
+static int vmc_chan_do_connect(struct vmc_chan *ch, const struct vmc_l_chan_half *theirs,
 		     struct vmc_l_chan_half *half, enum vmc_reason *why)
 {
 	struct evtchn_bind_interdomain op = {
@@ -402,10 +408,50 @@ int vmc_chan_connect(struct vmc_chan *ch, const struct vmc_l_chan_half *theirs,
 }
 
 /* First side: maps the second side's ring. */
-int vmc_chan_complete(struct vmc_chan *ch, const struct vmc_l_chan_half *theirs,
+static int vmc_chan_do_complete(struct vmc_chan *ch, const struct vmc_l_chan_half *theirs,
 		      enum vmc_reason *why)
 {
 	return vmc_chan_half_map(ch, theirs, why);
+}
+
+/*
+ * Each step under the mutex, and none once the end has begun: the end undoes
+ * what it finds.
+ */
+int vmc_chan_prepare(struct vmc_chan *ch, struct vmc_l_chan_half *half,
+		     enum vmc_reason *why)
+{
+	int err;
+
+	mutex_lock(&ch->mutex);
+	err = ch->dead ? -ESHUTDOWN : vmc_chan_do_prepare(ch, half, why);
+	mutex_unlock(&ch->mutex);
+	return err;
+}
+
+int vmc_chan_connect(struct vmc_chan *ch, const struct vmc_l_chan_half *theirs,
+		     struct vmc_l_chan_half *half, enum vmc_reason *why)
+{
+	int err;
+
+	mutex_lock(&ch->mutex);
+	err = ch->dead ? -ESHUTDOWN : vmc_chan_do_connect(ch, theirs, half, why);
+	mutex_unlock(&ch->mutex);
+	return err;
+}
+
+int vmc_chan_complete(struct vmc_chan *ch, const struct vmc_l_chan_half *theirs,
+		      enum vmc_reason *why)
+{
+	int err = -EPROTO;
+
+	mutex_lock(&ch->mutex);
+	if (ch->dead)
+		err = -ESHUTDOWN;
+	else if (ch->irq && !ch->out_mapped)
+		err = vmc_chan_do_complete(ch, theirs, why);
+	mutex_unlock(&ch->mutex);
+	return err;
 }
 
 /* --------------------------------------------------------------- ending */
@@ -439,6 +485,7 @@ static void vmc_chan_close_work(struct work_struct *work)
 	if (ch->dead)
 		goto out;
 	WRITE_ONCE(ch->dead, true);
+	smp_mb();	/* pairs with vmc_tx_offer(): whoever comes after this sees it */
 	vmc_peer_forget_chan(ch);
 	vmc_tx_forget_offers(ch);
 	vmc_pool_end(ch, ch->close_reason);

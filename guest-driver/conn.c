@@ -322,6 +322,18 @@ int vmc_conn_let_go(struct vmc_conn *conn, enum vmc_reason why)
 	struct sock *sk = conn->sk;
 	int err = 0;
 
+	if (!READ_ONCE(sk->sk_socket)) {
+		/* not accepted yet (or closed): no ring, and its lock is the listener's */
+		local_bh_disable();
+		bh_lock_sock(sk);
+		if (sock_owned_by_user(sk))
+			err = -EAGAIN;
+		else
+			vmc_conn_detach(conn);
+		bh_unlock_sock(sk);
+		local_bh_enable();
+		return err;
+	}
 	mutex_lock(&conn->rx_mutex);
 	lock_sock(sk);
 	if (!conn->detached) {
@@ -354,14 +366,17 @@ int vmc_conn_init(void)
 	return tracepoint_probe_register(vmc_state_tp, vmc_probe_state, NULL);
 }
 
-static struct vmc_conn *vmc_conn_any(void)
+/* Any watched socket but the first @skip. */
+static struct vmc_conn *vmc_conn_any(unsigned int skip)
 {
 	struct vmc_conn *conn;
 	unsigned int bucket;
 
 	rcu_read_lock();
 	hash_for_each_rcu(vmc_by_sk, bucket, conn, by_sk)
-		if (kref_get_unless_zero(&conn->ref)) {
+		if (skip) {
+			skip--;
+		} else if (kref_get_unless_zero(&conn->ref)) {
 			rcu_read_unlock();
 			return conn;
 		}
@@ -376,14 +391,24 @@ static struct vmc_conn *vmc_conn_any(void)
  */
 void vmc_conn_exit(void)
 {
-	unsigned long told = jiffies;
+	unsigned long told = jiffies, patience = jiffies + 10 * HZ;
 	struct vmc_conn *conn;
+	unsigned int stuck = 0;
 
 	tracepoint_probe_unregister(vmc_state_tp, vmc_probe_state, NULL);
 	tracepoint_synchronize_unregister();
-	while ((conn = vmc_conn_any())) {
-		if (vmc_conn_let_go(conn, VMC_R_UNLOAD))
+	while ((conn = vmc_conn_any(stuck)) || stuck) {
+		if (!conn) {
 			schedule_timeout_uninterruptible(HZ / 50);
+			stuck = 0;
+			continue;
+		}
+		if (vmc_conn_let_go(conn, VMC_R_UNLOAD)) {
+			stuck++;
+			/* what comes before the ring's bytes never arrived: as if TCP timed out */
+			if (time_after(jiffies, patience))
+				tcp_abort(conn->sk, ETIMEDOUT);
+		}
 		vmc_conn_put(conn);
 	}
 	while (atomic_read(&vmc_nr_conns)) {

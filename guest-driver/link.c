@@ -11,6 +11,7 @@
 #include "vmc.h"
 
 #define VMC_LINK_OUTQ_MAX	1024
+#define VMC_LINK_PAUSE		(10 * HZ)
 
 struct vmc_link {
 	struct xenbus_device *dev;	/* NULL: no link */
@@ -28,6 +29,7 @@ struct vmc_link {
 	unsigned int outq_len;
 	struct list_head chans;
 	unsigned int nr_chans;
+	unsigned long no_chans_before;	/* jiffies: none while it ends or is suspended */
 };
 
 static struct vmc_link vmc_link;
@@ -66,22 +68,26 @@ static void vmc_link_flush(struct vmc_link *l)
 		notify_remote_via_irq(l->irq);
 }
 
-static void vmc_link_send(const struct vmc_msg *m)
+static bool vmc_link_send(const struct vmc_msg *m)
 {
 	struct vmc_link *l = &vmc_link;
 	struct vmc_outmsg *o = vmc_outmsg_new(m);
 
+	bool sent = false;
+
 	if (!o)
-		return;
+		return false;
 	spin_lock_bh(&l->lock);
 	if (l->up && l->outq_len < VMC_LINK_OUTQ_MAX) {
 		list_add_tail(&o->node, &l->outq);
 		l->outq_len++;
 		vmc_link_flush(l);
-		o = NULL;
+		sent = true;
 	}
 	spin_unlock_bh(&l->lock);
-	kfree(o);
+	if (!sent)
+		kfree(o);
+	return sent;
 }
 
 /* ------------------------------------------------------------- channels */
@@ -94,8 +100,8 @@ void vmc_link_ask_channel(struct vmc_peer *peer)
 		.peer = peer->domid,
 	};
 
-	if (!READ_ONCE(vmc_leaving) && !xchg(&peer->asked, true))
-		vmc_link_send(&m.h);
+	if (!READ_ONCE(vmc_leaving) && !xchg(&peer->asked, true) && !vmc_link_send(&m.h))
+		WRITE_ONCE(peer->asked, false);
 }
 
 /* Counted, or NULL. */
@@ -141,9 +147,12 @@ static void vmc_link_closed(u32 id, u32 peer, enum vmc_reason why)
 void vmc_link_chan_closed(struct vmc_chan *ch, enum vmc_reason why)
 {
 	struct vmc_link *l = &vmc_link;
+	struct vmc_peer *peer = vmc_peer_by_domid(ch->domid);
 	bool last;
 
-	vmc_peer_refused(ch->peer, why);
+	if (peer)
+		vmc_peer_refused(peer, why);
+	vmc_peer_put(peer);
 	spin_lock_bh(&l->lock);
 	list_del_init(&ch->node);
 	last = !--l->nr_chans;
@@ -177,6 +186,8 @@ static struct vmc_chan *vmc_link_chan_new(u32 id, u32 domid)
 		goto refuse;
 	why = VMC_R_NONE;
 	spin_lock_bh(&l->lock);
+	if (time_before(jiffies, l->no_chans_before))
+		why = VMC_R_TIMEOUT;
 	if (l->nr_chans >= VMC_CHANNELS_MAX)
 		why = VMC_R_LIMIT;
 	list_for_each_entry(other, &l->chans, node)
@@ -249,7 +260,7 @@ static void vmc_link_chan_complete(const struct vmc_l_chan_half *m)
 		vmc_link_closed(m->h.id, m->peer, VMC_R_NONE);
 		return;
 	}
-	if (ch->out_mapped || vmc_chan_complete(ch, m, &why)) {
+	if (vmc_chan_complete(ch, m, &why)) {
 		vmc_chan_start_close(ch, why);
 	} else {
 		vmc_link_chan_state(ch, VMC_CHAN_UP);
@@ -281,7 +292,11 @@ static void vmc_link_chan_close(const struct vmc_l_chan_close *m)
 	vmc_chan_put(ch);
 }
 
-/* Ends every channel and waits until nothing of any peer is mapped. */
+/*
+ * Ends every channel and waits until nothing of any peer is mapped. For some
+ * seconds none is opened: time for a suspend, which nobody tells us of when it
+ * is called off.
+ */
 void vmc_link_close_channels(void)
 {
 	struct vmc_link *l = &vmc_link;
@@ -289,6 +304,7 @@ void vmc_link_close_channels(void)
 	bool any = false;
 
 	spin_lock_bh(&l->lock);
+	l->no_chans_before = jiffies + VMC_LINK_PAUSE;
 	list_for_each_entry(ch, &l->chans, node) {
 		ch->state = VMC_CHAN_CLOSING;
 		vmc_chan_start_close(ch, VMC_R_UNLOAD);
@@ -547,10 +563,12 @@ static void vmc_link_down(struct vmc_link *l)
 	INIT_LIST_HEAD(&l->outq);
 	l->outq_len = 0;
 	spin_unlock_bh(&l->lock);
-	if (l->irq > 0)
+	if (l->irq > 0) {
+		disable_irq(l->irq);
+		cancel_work_sync(&l->work);	/* it notifies */
 		unbind_from_irqhandler(l->irq, NULL);
+	}
 	l->irq = 0;
-	cancel_work_sync(&l->work);
 	vmc_shared_end(&l->mem);
 	vmc_shared_free(&l->mem);
 	l->dev = NULL;
@@ -586,6 +604,7 @@ static int vmc_link_up(struct vmc_link *l, struct xenbus_device *dev)
 	l->irq = err;
 	spin_lock_bh(&l->lock);
 	vmc_ring_prod_init(&l->prod, out, VMC_MSG_RING_SIZE);
+	l->no_chans_before = jiffies;
 	l->up = true;
 	spin_unlock_bh(&l->lock);
 	err = vmc_link_publish(l);
@@ -616,9 +635,9 @@ static void vmc_link_remove(struct xenbus_device *dev)
 	if (l->dev != dev)
 		return;
 	vmc_link_close_channels();
-	vmc_peers_clear();
 	vmc_link_send(&bye);
 	vmc_link_down(l);
+	vmc_peers_clear();
 	xenbus_switch_state(dev, XenbusStateClosed);
 }
 
@@ -650,8 +669,8 @@ static int vmc_link_suspend(struct xenbus_device *dev)
 /* On another host, or on this one under another domid: everything anew. */
 static int vmc_link_resume(struct xenbus_device *dev)
 {
-	vmc_peers_clear();
 	vmc_link_down(&vmc_link);
+	vmc_peers_clear();
 	return vmc_link_up(&vmc_link, dev);
 }
 

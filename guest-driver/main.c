@@ -58,7 +58,6 @@ static int __init vmc_init(void)
 	vmc_wq = alloc_workqueue("vmc", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!vmc_wq)
 		return -ENOMEM;
-	vmc_status_init();
 	vmc_tcp_init();
 	err = vmc_conn_init();
 	if (err)
@@ -66,13 +65,13 @@ static int __init vmc_init(void)
 	err = vmc_link_init();
 	if (err)
 		goto no_link;
+	vmc_status_init();
 	return 0;
 
 no_link:
 	WRITE_ONCE(vmc_leaving, true);
 	vmc_conn_exit();
 no_conn:
-	vmc_status_exit();
 	destroy_workqueue(vmc_wq);
 	return err;
 }
@@ -80,11 +79,11 @@ no_conn:
 static void __exit vmc_exit(void)
 {
 	WRITE_ONCE(vmc_leaving, true);
+	vmc_status_exit();
 	/* sockets first, while the peers can still hear of it; then the channels */
 	vmc_conn_exit();
 	vmc_link_exit();
 	vmc_tx_exit();
-	vmc_status_exit();
 	destroy_workqueue(vmc_wq);
 	rcu_barrier();
 }

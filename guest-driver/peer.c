@@ -24,17 +24,22 @@ void vmc_peer_put(struct vmc_peer *peer)
 		kref_put(&peer->ref, vmc_peer_free);
 }
 
-static void vmc_peer_unlink(struct vmc_peer *peer)
+/* Lock held. True if it was in the list, whose reference is then the caller's. */
+static bool vmc_peer_unlink(struct vmc_peer *peer)
 {
+	if (peer->gone)
+		return false;
 	list_del_rcu(&peer->node);
 	WRITE_ONCE(peer->gone, true);
 	atomic_dec(&vmc_nr_peers);
+	return true;
 }
 
 /* A peer that is named again replaces the former entry. */
 int vmc_peer_add(const struct vmc_l_peer_add *m)
 {
 	struct vmc_peer *peer, *old;
+	bool unlinked = false;
 
 	if (!m->nr_macs || m->nr_macs > VMC_MACS_MAX || m->domid >= DOMID_FIRST_RESERVED)
 		return -EPROTO;
@@ -50,28 +55,29 @@ int vmc_peer_add(const struct vmc_l_peer_add *m)
 	old = vmc_peer_by_domid(m->domid);
 	spin_lock_bh(&vmc_peers_lock);
 	if (old)
-		vmc_peer_unlink(old);
+		unlinked = vmc_peer_unlink(old);
 	list_add_tail_rcu(&peer->node, &vmc_peers);
 	atomic_inc(&vmc_nr_peers);
 	spin_unlock_bh(&vmc_peers_lock);
-	if (old) {
+	vmc_peer_put(old);
+	if (unlinked)
 		vmc_peer_put(old);
-		vmc_peer_put(old);
-	}
 	return 0;
 }
 
 void vmc_peer_del(u32 domid)
 {
 	struct vmc_peer *peer = vmc_peer_by_domid(domid);
+	bool unlinked;
 
 	if (!peer)
 		return;
 	spin_lock_bh(&vmc_peers_lock);
-	vmc_peer_unlink(peer);
+	unlinked = vmc_peer_unlink(peer);
 	spin_unlock_bh(&vmc_peers_lock);
 	vmc_peer_put(peer);
-	vmc_peer_put(peer);
+	if (unlinked)
+		vmc_peer_put(peer);
 }
 
 void vmc_peers_clear(void)

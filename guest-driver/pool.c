@@ -50,7 +50,9 @@ static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, enum vmc_reason *
 	for (id = 0; id < VMC_RINGS_MAX; id++)
 		if (!rcu_access_pointer(ch->rx[id]))
 			break;
-	if (id == VMC_RINGS_MAX) {
+	/* one peer must not be able to use up what all of them share */
+	if (id == VMC_RINGS_MAX ||
+	    (ch->rx_rings + 1) * (1 + vmc_ring_kb / 4) > vmc_max_grants / 2) {
 		*why = VMC_R_LIMIT;
 		return NULL;
 	}
@@ -104,9 +106,11 @@ void vmc_pool_rx_release(struct vmc_rxring *r)
 {
 	struct vmc_chan *ch = r->chan;
 
+	kref_get(&ch->ref);	/* the ring's own may be gone as soon as it is on the list */
 	RCU_INIT_POINTER(r->conn, NULL);
 	llist_add(&r->released, &ch->released);
 	vmc_chan_queue(ch);
+	vmc_chan_put(ch);
 }
 
 static void vmc_pool_rx_idle(struct vmc_chan *ch, struct vmc_rxring *r)
@@ -231,11 +235,34 @@ void vmc_pool_tx_done(struct vmc_txring *t)
 	struct vmc_msg m = { VMC_C_DONE, sizeof(m), t->id };
 	struct vmc_chan *ch = t->chan;
 
+	/* the end of a channel frees @t as soon as it has no writer any more */
+	kref_get(&ch->ref);
+	rcu_read_lock();	/* vmc_pool_reap() waits for the two stores */
 	RCU_INIT_POINTER(t->conn, NULL);
 	/* pairs with vmc_tx_accept(): the ring is touched no more */
 	smp_store_release(&t->busy, false);
+	rcu_read_unlock();
 	vmc_chan_bell_data(ch, m.id);	/* the reader may sleep on the open ring */
 	vmc_chan_send(ch, &m);
+	vmc_chan_put(ch);
+}
+
+static void vmc_pool_end_tx(struct vmc_txring *t, enum vmc_reason why)
+{
+	struct vmc_conn *conn;
+
+	rcu_read_lock();
+	conn = rcu_dereference(t->conn);
+	if (conn && !kref_get_unless_zero(&conn->ref))
+		conn = NULL;
+	rcu_read_unlock();
+	if (!conn)
+		return;
+	lock_sock(conn->sk);
+	if (rcu_access_pointer(conn->tx) == t)
+		vmc_tx_end(conn, why);
+	release_sock(conn->sk);
+	vmc_conn_put(conn);
 }
 
 /* --------------------------------------------------------- housekeeping */
@@ -295,31 +322,28 @@ static void vmc_pool_reap(struct vmc_chan *ch)
 	}
 }
 
+/* Readers have closed rings that we write: give them back, even if nobody writes again. */
+static void vmc_pool_end_closed(struct vmc_chan *ch)
+{
+	struct vmc_txring *t;
+	u32 id;
+
+	for (id = 0; id < VMC_RINGS_MAX; id++) {
+		t = rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex));
+		if (t && READ_ONCE(t->busy) && vmc_ring_prod_ready(&t->prod, U32_MAX))
+			vmc_pool_end_tx(t, VMC_R_PEER_CLOSED);
+	}
+}
+
 /* After each run of the channel's worker. */
 void vmc_pool_tidy(struct vmc_chan *ch)
 {
+	if (!ch->dead && xchg(&ch->tx_closed, false))
+		vmc_pool_end_closed(ch);
 	vmc_pool_settle(ch);
 	if (!ch->dead)
 		vmc_pool_retire(ch);
 	vmc_pool_reap(ch);
-}
-
-static void vmc_pool_end_tx(struct vmc_txring *t, enum vmc_reason why)
-{
-	struct vmc_conn *conn;
-
-	rcu_read_lock();
-	conn = rcu_dereference(t->conn);
-	if (conn && !kref_get_unless_zero(&conn->ref))
-		conn = NULL;
-	rcu_read_unlock();
-	if (!conn)
-		return;
-	lock_sock(conn->sk);
-	if (rcu_access_pointer(conn->tx) == t)
-		vmc_tx_end(conn, why);
-	release_sock(conn->sk);
-	vmc_conn_put(conn);
 }
 
 static void vmc_pool_end_rx(struct vmc_rxring *r)

@@ -22,6 +22,51 @@ static void vmc_rx_reject(struct vmc_chan *ch, u32 offer_id, enum vmc_reason why
 	vmc_chan_send(ch, &m.h);
 }
 
+/*
+ * How our own sleepers are woken: as TCP's are, but by a function of our own,
+ * so that the two can be told apart on the socket's queue.
+ */
+int vmc_woken(struct wait_queue_entry *wait, unsigned int mode, int sync, void *key)
+{
+	return woken_wake_function(wait, mode, sync, key);
+}
+
+/*
+ * Does a task sleep in TCP's own recvmsg() or splice_read(), which it called
+ * before our tables were there? It would never see the ring. Socket lock.
+ */
+static bool vmc_rx_native_sleeper(struct sock *sk)
+{
+	wait_queue_head_t *wq = sk_sleep(sk);
+	struct wait_queue_entry *e;
+	unsigned long flags;
+	int n = 0;
+
+	spin_lock_irqsave(&wq->lock, flags);
+	list_for_each_entry(e, &wq->head, entry)
+		n += e->func == woken_wake_function;
+	spin_unlock_irqrestore(&wq->lock, flags);
+	return n > sk->sk_write_pending;	/* those are TCP's writers */
+}
+
+/* Why this socket's reader stays with TCP, now or for good. rx_mutex and socket lock. */
+static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
+{
+	struct sock *sk = conn->sk;
+
+	if (conn->detached || READ_ONCE(vmc_leaving))
+		return VMC_R_UNLOAD;
+	if (rcu_access_pointer(conn->rx))
+		return VMC_R_NOT_READY;
+	if (READ_ONCE(sk->sk_user_data))
+		return VMC_R_FOREIGN_USER;
+	if (sk->sk_rcvlowat > 1 || tcp_sk(sk)->recvmsg_inq)
+		return VMC_R_SOCKOPT;
+	if (!vmc_conn_ops(conn) || !conn->rx_seen || vmc_rx_native_sleeper(sk))
+		return VMC_R_NOT_READY;
+	return VMC_R_NONE;
+}
+
 /* chan->mutex held */
 void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 {
@@ -37,13 +82,19 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 								     VMC_R_NO_SOCKET);
 		return;
 	}
-	mutex_lock(&conn->rx_mutex);
+	/*
+	 * Not accepted yet: the listener's end takes such a socket without asking
+	 * who owns its lock. A reader that is copying: it may be stuck in a page
+	 * fault, and the channel must not be.
+	 */
+	if (!READ_ONCE(conn->sk->sk_socket) || !mutex_trylock(&conn->rx_mutex)) {
+		vmc_rx_reject(ch, m->h.id, VMC_R_NOT_READY);
+		vmc_conn_put(conn);
+		return;
+	}
 	lock_sock(conn->sk);
-	if (conn->detached || READ_ONCE(vmc_leaving))
-		why = VMC_R_UNLOAD;
-	else if (!vmc_conn_ops(conn) || !conn->rx_seen || conn->rx_state != VMC_RX_TCP)
-		why = VMC_R_NOT_READY;
-	else
+	why = vmc_rx_obstacle(conn);
+	if (!why)
 		r = vmc_pool_rx_get(ch, &why);
 	if (r) {
 		rcu_assign_pointer(r->conn, conn);
@@ -163,7 +214,7 @@ static int vmc_rx_skb_add(struct sock *sk, struct sk_buff *before, struct vmc_rx
 static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary)
 {
 	struct sk_buff *skb, *tail;
-	u32 keep;
+	u32 keep, more;
 
 	skb_queue_walk(&sk->sk_receive_queue, skb) {
 		if (!before(TCP_SKB_CB(skb)->seq, boundary))
@@ -172,11 +223,16 @@ static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary)
 		if (keep > skb->len ||
 		    (keep == skb->len && !(TCP_SKB_CB(skb)->tcp_flags & TCPHDR_FIN)))
 			continue;
-		tail = alloc_skb(0, GFP_KERNEL);
+		/* copied, not split: received buffers may be cloned, chained or recycled */
+		more = skb->len - keep;		/* 0: a FIN alone */
+		tail = alloc_skb(more, GFP_KERNEL);
 		if (!tail)
 			return ERR_PTR(-ENOMEM);
-		skb_split(skb, tail, keep);
-		tail->truesize += tail->len;
+		if (skb_copy_bits(skb, keep, skb_put(tail, more), more) ||
+		    pskb_trim(skb, keep)) {
+			kfree_skb(tail);
+			return ERR_PTR(-ENOMEM);
+		}
 		if (!sk_rmem_schedule(sk, tail, tail->truesize))
 			pr_debug("vmc: over the receive budget by %u\n", tail->truesize);
 		TCP_SKB_CB(tail)->seq = boundary;
@@ -219,8 +275,11 @@ int vmc_rx_to_tcp(struct vmc_conn *conn)
 	}
 	if (before(conn->boundary, tp->copied_seq))
 		goto end;		/* a lie: nothing is owed */
-	if (after(conn->boundary, tp->rcv_nxt))
-		return sk->sk_state == TCP_CLOSE ? 0 : -EAGAIN;
+	if (after(conn->boundary, tp->rcv_nxt)) {
+		if (sk->sk_state != TCP_CLOSE)
+			return -EAGAIN;
+		goto end;		/* what lies before it will never come */
+	}
 
 	behind = vmc_rx_split(sk, conn->boundary);
 	if (IS_ERR(behind))
@@ -244,6 +303,8 @@ int vmc_rx_to_tcp(struct vmc_conn *conn)
 		}
 		WRITE_ONCE(tp->copied_seq, tp->copied_seq - n);
 		tp->rcvq_space.seq -= n;
+		if (tp->urg_data && before(tp->urg_seq, conn->boundary))
+			tp->urg_seq -= n;
 	}
 	vmc_ring_cons_advance(&r->cons, done);
 	atomic64_add(done, &r->chan->rx_bytes);
@@ -366,7 +427,7 @@ static bool vmc_rx_poll(struct vmc_conn *conn, u32 peeked, u64 start, u64 budget
 
 static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 peeked)
 {
-	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	DEFINE_WAIT_FUNC(wait, vmc_woken);
 	bool local = rcu_access_pointer(conn->rx);
 	struct sock *sk = conn->sk;
 	u64 start = local_clock();
@@ -465,6 +526,7 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 		release_sock(sk);
 		if (!rcu_access_pointer(conn->rx))
 			goto tcp;
+		avail = vmc_ring_cons_avail(&r->cons);
 	}
 	if (!r->cons.pos) {
 		if (avail == -EPIPE) {

@@ -39,6 +39,8 @@ static int vmc_tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 	else if (unlikely(msg->msg_controllen || msg->msg_flags & MSG_FASTOPEN ||
 			  (msg->msg_flags & MSG_ZEROCOPY && sock_flag(sk, SOCK_ZEROCOPY))))
 		why = VMC_R_SOCKOPT;
+	if (why == VMC_R_OOB)
+		conn->tx_never = true;	/* no boundary behind urgent data */
 	if (unlikely(why))
 		vmc_tx_end(conn, why);
 	else if (conn->tx_state < VMC_TX_READY)
@@ -73,14 +75,27 @@ static int vmc_tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int 
 }
 
 #ifdef VMC_HAVE_SENDPAGE
-static int vmc_tcp_sendpage(struct sock *sk, struct page *page, int offset, size_t size,
-			    int flags)
+static noinline int vmc_tcp_send_one(struct sock *sk, struct page *page, int offset,
+				     size_t size, int flags)
 {
 	struct bio_vec bvec = { .bv_page = page, .bv_len = size, .bv_offset = offset };
 	struct msghdr msg = { .msg_flags = flags };
 
 	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, &bvec, 1, size);
 	return vmc_tcp_sendmsg(sk, &msg, size);
+}
+
+static int vmc_tcp_sendpage(struct sock *sk, struct page *page, int offset, size_t size,
+			    int flags)
+{
+	struct vmc_conn *conn = vmc_conn_get(sk);
+	int ret;
+
+	if (unlikely(!conn))
+		return vmc_base(sk)->sendpage(sk, page, offset, size, flags);
+	ret = vmc_tcp_send_one(sk, page, offset, size, flags);
+	vmc_conn_put(conn);
+	return ret;
 }
 #endif
 
@@ -188,7 +203,8 @@ static int vmc_tcp_setsockopt(struct sock *sk, int level, int optname, sockptr_t
 {
 	int err;
 
-	if ((level == SOL_TCP && (optname == TCP_ULP || optname == TCP_REPAIR)) ||
+	if ((level == SOL_TCP && (optname == TCP_ULP || optname == TCP_REPAIR ||
+				  optname == TCP_INQ)) ||
 	    (level == SOL_IPV6 && optname == IPV6_ADDRFORM)) {
 		err = vmc_tcp_let_go(sk);
 		if (err)
@@ -196,6 +212,20 @@ static int vmc_tcp_setsockopt(struct sock *sk, int level, int optname, sockptr_t
 		return READ_ONCE(sk->sk_prot)->setsockopt(sk, level, optname, optval, optlen);
 	}
 	return vmc_base(sk)->setsockopt(sk, level, optname, optval, optlen);
+}
+
+static int vmc_tcp_getsockopt(struct sock *sk, int level, int optname,
+			      char __user *optval, int __user *optlen)
+{
+	int err;
+
+	/* reads TCP's queue by itself */
+	if (level == SOL_TCP && optname == TCP_ZEROCOPY_RECEIVE) {
+		err = vmc_tcp_let_go(sk);
+		if (err)
+			return err;
+	}
+	return vmc_base(sk)->getsockopt(sk, level, optname, optval, optlen);
 }
 
 #ifdef CONFIG_BPF_SYSCALL
@@ -215,6 +245,10 @@ static int vmc_tcp_psock_update(struct sock *sk, struct sk_psock *psock, bool re
 	if (busy)
 		return -EBUSY;
 	psock->sk_proto = vmc_base(sk);
+	psock->psock_update_sk_prot = vmc_base(sk)->psock_update_sk_prot;
+	psock->saved_close = vmc_base(sk)->close;
+	psock->saved_destroy = vmc_base(sk)->destroy;
+	psock->saved_unhash = vmc_base(sk)->unhash;
 	return vmc_base(sk)->psock_update_sk_prot(sk, psock, restore);
 }
 #endif
@@ -232,6 +266,25 @@ static ssize_t vmc_splice_read(struct socket *sock, loff_t *ppos,
 	return vmc_splice_read_by_copy(file, ppos, pipe, len, flags);
 }
 
+/*
+ * SO_RCVLOWAT, with the socket locked: TCP wakes nobody for bytes that are too
+ * few by themselves, so the two queues become one.
+ */
+static int vmc_set_rcvlowat(struct sock *sk, int val)
+{
+	struct vmc_conn *conn = val > 1 ? vmc_conn_get(sk) : NULL;
+
+	if (conn) {
+		vmc_rx_close(conn);
+		if (mutex_trylock(&conn->rx_mutex)) {
+			vmc_rx_to_tcp(conn);
+			mutex_unlock(&conn->rx_mutex);
+		}
+		vmc_conn_put(conn);
+	}
+	return inet_stream_ops.set_rcvlowat(sk, val);
+}
+
 /* The derived table for @base; NULL if it is none that we know. */
 const struct proto_ops *vmc_ops_for(const struct proto_ops *base)
 {
@@ -245,6 +298,7 @@ const struct proto_ops *vmc_ops_for(const struct proto_ops *base)
 		    base->splice_read == inet_stream_ops.splice_read) {
 			vmc_ops[v6] = *base;
 			vmc_ops[v6].splice_read = vmc_splice_read;
+			vmc_ops[v6].set_rcvlowat = vmc_set_rcvlowat;
 			/* pairs with the acquire below: the copy is complete */
 			smp_store_release(&vmc_ops_orig[v6], base);
 		}
@@ -277,6 +331,7 @@ static void vmc_derive(struct proto *p, const struct proto *base)
 	p->disconnect = vmc_tcp_disconnect;
 	p->destroy = vmc_tcp_destroy;
 	p->setsockopt = vmc_tcp_setsockopt;
+	p->getsockopt = vmc_tcp_getsockopt;
 #ifdef CONFIG_BPF_SYSCALL
 	p->psock_update_sk_prot = vmc_tcp_psock_update;
 #endif

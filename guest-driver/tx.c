@@ -14,7 +14,8 @@
 #define VMC_TX_REFUSALS	8		/* temporary ones, before we stop asking */
 
 /* Offers that wait for an answer: id to connection (counted). */
-static DEFINE_XARRAY_ALLOC1(vmc_offers);
+static DEFINE_XARRAY_FLAGS(vmc_offers, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_BH);
+static u32 vmc_offers_next;		/* ids are reused late: an answer may be, too */
 
 struct vmc_offer {
 	struct vmc_conn *conn;
@@ -43,6 +44,31 @@ static struct vmc_chan *vmc_tx_channel(struct vmc_conn *conn)
 	return ch;
 }
 
+static void vmc_offer_free(struct vmc_offer *offer)
+{
+	vmc_conn_put(offer->conn);
+	vmc_chan_put(offer->chan);
+	kfree(offer);
+}
+
+/* The offer is open no more; an answer to it will find nobody. Socket lock; any context. */
+static void vmc_tx_withdraw(struct vmc_conn *conn)
+{
+	struct vmc_offer *offer;
+
+	xa_lock_bh(&vmc_offers);
+	offer = xa_load(&vmc_offers, conn->offer_id);
+	if (offer && offer->conn == conn)
+		__xa_erase(&vmc_offers, conn->offer_id);
+	else
+		offer = NULL;
+	xa_unlock_bh(&vmc_offers);
+	conn->offer_id = 0;
+	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
+	if (offer)
+		vmc_offer_free(offer);
+}
+
 static void vmc_tx_offer(struct vmc_conn *conn)
 {
 	struct vmc_c_offer m = {
@@ -67,7 +93,8 @@ static void vmc_tx_offer(struct vmc_conn *conn)
 		goto no_memory;
 	offer->conn = conn;
 	offer->chan = ch;
-	if (xa_alloc(&vmc_offers, &conn->offer_id, offer, xa_limit_31b, GFP_KERNEL) < 0) {
+	if (xa_alloc_cyclic_bh(&vmc_offers, &conn->offer_id, offer, xa_limit_31b,
+			       &vmc_offers_next, GFP_KERNEL) < 0) {
 		kfree(offer);
 		goto no_memory;
 	}
@@ -77,8 +104,11 @@ static void vmc_tx_offer(struct vmc_conn *conn)
 	m.h.id = conn->offer_id;
 	vmc_proof(conn, 1, conn->opener, m.h.id, 0, m.nonce, m.proof);
 	WRITE_ONCE(conn->tx_state, VMC_TX_OFFERED);
-	/* if this fails the channel is ending, and its end forgets the offer */
-	vmc_chan_send(ch, &m.h);
+	smp_mb();	/* pairs with the end of a channel: dead, then it forgets its offers */
+	if (READ_ONCE(ch->dead))
+		vmc_tx_withdraw(conn);
+	else
+		vmc_chan_send(ch, &m.h);
 	return;
 
 no_memory:
@@ -99,39 +129,32 @@ void vmc_tx_earn(struct vmc_conn *conn, size_t size)
 		vmc_tx_offer(conn);
 }
 
-static void vmc_offer_free(struct vmc_offer *offer)
-{
-	vmc_conn_put(offer->conn);
-	vmc_chan_put(offer->chan);
-	kfree(offer);
-}
-
 /* Takes an open offer out, if it is one of this channel's. */
 static struct vmc_offer *vmc_offer_take(struct vmc_chan *ch, u32 id)
 {
 	struct vmc_offer *offer;
 
-	xa_lock(&vmc_offers);
+	xa_lock_bh(&vmc_offers);
 	offer = xa_load(&vmc_offers, id);
 	if (offer && offer->chan == ch)
 		__xa_erase(&vmc_offers, id);
 	else
 		offer = NULL;
-	xa_unlock(&vmc_offers);
+	xa_unlock_bh(&vmc_offers);
 	return offer;
 }
 
 /* Back to TCP without having been local; asks again later unless @why is final. */
-static void vmc_tx_refused(struct vmc_conn *conn, enum vmc_reason why)
+static void vmc_tx_refused(struct vmc_conn *conn, u32 offer_id, enum vmc_reason why)
 {
 	vmc_count(why);
-	if (conn->tx_state != VMC_TX_OFFERED)
+	if (conn->tx_state != VMC_TX_OFFERED || conn->offer_id != offer_id)
 		return;
 	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
 	conn->tx_calls = 0;
 	conn->tx_tcp_bytes = 0;
-	if (why == VMC_R_PROOF || why == VMC_R_FOREIGN_USER ||
-	    ++conn->tx_refusals >= VMC_TX_REFUSALS)
+	if (why == VMC_R_PROOF || why == VMC_R_FOREIGN_USER || why == VMC_R_SOCKOPT ||
+	    (why != VMC_R_NOT_READY && ++conn->tx_refusals >= VMC_TX_REFUSALS))
 		conn->tx_never = true;
 }
 
@@ -139,12 +162,10 @@ void vmc_tx_reject(struct vmc_chan *ch, const struct vmc_c_reject *m)
 {
 	struct vmc_offer *offer = vmc_offer_take(ch, m->h.id);
 
-	if (!offer) {
-		vmc_chan_broken(ch, "REJECT of no offer");
-		return;
-	}
+	if (!offer)
+		return;		/* withdrawn meanwhile */
 	lock_sock(offer->conn->sk);
-	vmc_tx_refused(offer->conn, m->reason < VMC_R_MAX ? m->reason : VMC_R_PROTOCOL);
+	vmc_tx_refused(offer->conn, m->h.id, m->reason < VMC_R_MAX ? m->reason : VMC_R_PROTOCOL);
 	release_sock(offer->conn->sk);
 	vmc_offer_free(offer);
 }
@@ -162,10 +183,14 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 		t = rcu_dereference_protected(ch->tx[m->ring_id],
 					      lockdep_is_held(&ch->mutex));
 	/* busy pairs with vmc_pool_tx_done() */
-	if (!offer || !t || t->known != t->pages || smp_load_acquire(&t->busy)) {
-		vmc_chan_broken(ch, !offer ? "ACCEPT of no offer" : "ACCEPT with an unusable ring");
+	if (!t || t->known != t->pages || smp_load_acquire(&t->busy)) {
+		vmc_chan_broken(ch, "ACCEPT with an unusable ring");
 		if (offer)
 			vmc_offer_free(offer);
+		return;
+	}
+	if (!offer) {		/* withdrawn meanwhile: the ring goes back unused */
+		vmc_pool_tx_done(t);
 		return;
 	}
 	conn = offer->conn;
@@ -176,10 +201,11 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 	vmc_proof(conn, 2, !conn->opener, m->h.id, m->ring_id, conn->nonce, proof);
 	if (!why && crypto_memneq(proof, m->proof, sizeof(proof)))
 		why = VMC_R_PROOF;
-	if (!why && (conn->detached || conn->tx_never || conn->tx_state != VMC_TX_OFFERED))
+	if (!why && (conn->detached || conn->tx_never || conn->tx_state != VMC_TX_OFFERED ||
+		     conn->offer_id != m->h.id))
 		why = VMC_R_SHUTDOWN;
 	if (why) {
-		vmc_tx_refused(conn, why);
+		vmc_tx_refused(conn, m->h.id, why);
 		if (t->mapped)
 			vmc_ring_prod_close(&t->prod);
 		vmc_pool_tx_done(t);
@@ -206,7 +232,7 @@ void vmc_tx_forget_offers(struct vmc_chan *ch)
 		if (!offer)
 			continue;
 		lock_sock(offer->conn->sk);
-		vmc_tx_refused(offer->conn, VMC_R_PEER_GONE);
+		vmc_tx_refused(offer->conn, id, VMC_R_PEER_GONE);
 		release_sock(offer->conn->sk);
 		vmc_offer_free(offer);
 	}
@@ -226,8 +252,12 @@ static bool vmc_tx_open(struct vmc_conn *conn, struct vmc_txring *t)
 
 	if (sk->sk_write_pending)
 		return false;
-	/* a corked tail would reach the reader only when the cork is pulled */
-	if (tp->nonagle & TCP_NAGLE_CORK && tp->write_seq != tp->snd_nxt)
+	/*
+	 * A corked tail (TCP_CORK, MSG_MORE) would reach the reader only when the
+	 * cork is pulled or a timer fires. This send goes over TCP and pushes it.
+	 */
+	if (tp->write_seq != tp->snd_nxt &&
+	    (tp->nonagle & TCP_NAGLE_CORK || !tp->packets_out))
 		return false;
 	vmc_store(&t->prod.hdr->boundary, tp->write_seq);
 	WRITE_ONCE(conn->tx_state, VMC_TX_LOCAL);
@@ -241,6 +271,8 @@ void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why)
 {
 	struct vmc_txring *t = rcu_dereference_protected(conn->tx, 1);
 
+	if (conn->tx_state == VMC_TX_OFFERED)
+		vmc_tx_withdraw(conn);
 	if (!t)
 		return;
 	vmc_count(why);
@@ -334,7 +366,7 @@ static bool vmc_tx_poll(struct vmc_conn *conn, u64 start, u64 budget)
  */
 static int vmc_tx_wait(struct vmc_conn *conn, long *timeo)
 {
-	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	DEFINE_WAIT_FUNC(wait, vmc_woken);
 	struct sock *sk = conn->sk;
 	struct vmc_txring *t;
 	u64 budget = vmc_poll_budget(&conn->tx_poll), start = local_clock();

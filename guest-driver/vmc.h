@@ -229,6 +229,7 @@ struct vmc_chan {
 	struct vmc_rxring __rcu *rx[VMC_RINGS_MAX];
 	struct vmc_txring __rcu *tx[VMC_RINGS_MAX];
 	unsigned int rx_rings;
+	bool tx_closed;			/* a reader closed a ring that we write */
 
 	atomic_t tx_streams;
 	atomic_t rx_streams;
@@ -358,6 +359,7 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m);
 bool vmc_rx_readable(const struct sock *sk, u32 want);
 u32 vmc_rx_pending(struct vmc_conn *conn);
 int vmc_rx_inq(struct vmc_conn *conn);
+int vmc_woken(struct wait_queue_entry *wait, unsigned int mode, int sync, void *key);
 void vmc_rx_close(struct vmc_conn *conn);
 void vmc_rx_end(struct vmc_conn *conn);
 int vmc_rx_to_tcp(struct vmc_conn *conn);
