@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv pvh pv-6.12
 # A guest that boots loads the driver by itself, connects, and is shown.
-# limit: 60
+# limit: 120
 version=$(g1 "modinfo -F version vmc")
 for guest in $(all_guests); do
 	has_driver "$guest" || die "$guest has no driver"

@@ -164,8 +164,10 @@ serve_clean() {	# GUEST...
 }
 
 stop_traffic() {	# GUEST
-	there "$1" "pkill -9 -x 'vmc-traffic|vmc-hold|iperf3'; i=0
-		while pgrep -x 'vmc-traffic|vmc-hold|iperf3' >/dev/null && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done; true"
+	there "$1" "for name in vmc-traffic vmc-hold iperf3; do
+			pkill -9 -x \$name; i=0
+			while pgrep -x \$name >/dev/null && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
+		done; true"
 }
 
 # Ends the connections that `vmc-traffic hold` has there, properly.
@@ -204,10 +206,11 @@ all_ready() {
 	local guest
 	if ! vmcd_active; then dom0 "systemctl reset-failed vmcd; systemctl start vmcd"; fi
 	for guest in $(all_guests); do
-		if ! LIMIT=15 there "$guest" "grep -q blacklist=vmc /proc/cmdline && exit 1; [ -x /usr/local/bin/vmc-traffic ]" 2>/dev/null; then
+		if ! LIMIT=15 there "$guest" "! grep -q blacklist=vmc /proc/cmdline" 2>/dev/null; then
 			echo "$guest: booting it"
 			create "$guest"
 		fi
+		there "$guest" "[ -x /usr/local/bin/vmc-traffic ]" || put_traffic "$guest"
 		there "$guest" "[ -d /sys/module/vmc ] || modprobe vmc"
 		stop_traffic "$guest"
 	done
