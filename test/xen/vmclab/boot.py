@@ -201,7 +201,7 @@ def _boot(lab, state, process, progress):
 
     with progress.step("Dom0"):
         for host in hosts:
-            state["ports"][host] = wait_for(lambda host=host: port(host), 20, f"{host}: QEMU")
+            state["ports"][host] = wait_for(lambda host=host: port(host), 60, f"{host}: QEMU")
         write_json(lab.path("state.json"), state)
         for node in lab.dom0s(state):
             _dom0_ready(node, state, alive)
@@ -266,14 +266,16 @@ def down(progress, collect=True):
 
 
 def _stop(lab):
-    """Ask the supervisor, and failing that kill what holds the lock."""
-    try:
+    """Ask the supervisor and an `up` on its way to end, and failing that kill whoever holds the lock."""
+    pids = {}
+    with contextlib.suppress(OSError, ValueError):
         pids = read_json(lab.path("pids.json"))
-    except (OSError, ValueError):
-        pids = {}
-    for name, number, seconds in (("supervisor", signal.SIGTERM, 15), (None, signal.SIGKILL, 10)):
-        for owner, pid in pids.items():
-            if name in (None, owner) and _is_ours(pid, lab.run):
+    up_pid = lab.holder().rpartition(" ")[2]
+    if up_pid.isdigit():
+        pids["up"] = int(up_pid)
+    for asked, number, seconds in ((("up", "supervisor"), signal.SIGTERM, 60), (pids, signal.SIGKILL, 10)):
+        for name, pid in pids.items():
+            if name in asked and _holds(pid, lab.path("lock")):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
         with contextlib.suppress(Fail):
@@ -282,10 +284,13 @@ def _stop(lab):
     raise Fail(f"the lab does not end: {lab.holder()}")
 
 
-def _is_ours(pid, run_dir):
-    """Guards against a process number that has been given to somebody else since."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-        return run_dir.encode() in file.read()
+def _holds(pid, path):
+    """True if that process has the file open: guards against a process number given to somebody else since."""
+    with contextlib.suppress(OSError):
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samefile(f"/proc/{pid}/fd/{number}", path):
+                    return True
     return False
 
 

@@ -11,6 +11,7 @@ from .util import Fail
 # erms, fsrm: kernels would copy with `rep movsb`, which TCG does byte by byte. svm, npt: PVH guests. rdtscp: its
 # intercept crashes them.
 CPU = "max,-smap,-smep,-la57,-pku,-erms,-fsrm,-rdtscp,+svm,+npt"
+WIRE = "@WIRE@"  # The supervisor puts the descriptor of the wire between two hosts here.
 MEMORY_MB = 6144
 # eager-fpu: with Xen's lazy switching of vector registers this emulation loses them between contexts, and a memcpy() that
 # is interrupted copies rubbish (heap corruption in Dom0's tools and in the guests).
@@ -45,8 +46,7 @@ def command(host, hosts, run, log_dir, disks, gdb):
     for name, path, form, options in disks:
         argv += _drive(name, path, form, options)
     if hosts > 1:
-        server = "on" if host == 1 else "off"
-        argv += ["-netdev", f"stream,id=wire,server={server},addr.type=unix,addr.path={run}/wire",
+        argv += ["-netdev", f"socket,id=wire,fd={WIRE}",
                  "-device", f"virtio-net-pci,netdev=wire,romfile=,mac=52:54:00:77:01:0{host}"]
     if gdb:
         argv += ["-gdb", f"unix:{run}/gdb-h{host},server=on,wait=off"]

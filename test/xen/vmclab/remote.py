@@ -142,7 +142,7 @@ class Session:
         """End the command there and the session here."""
         if self.process and self.process.poll() is None:
             try:
-                argv = self.node.session(f"kill -9 -- -{self.pid} {self.pid}")
+                argv = self.node.session(f"kill -s KILL -- -{self.pid}")
                 subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                timeout=10, check=False, preexec_fn=die_with_parent())
             except subprocess.TimeoutExpired:

@@ -4,10 +4,11 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 
-from . import cache
+from . import cache, qemu
 from .util import die_with_parent, read_json, write_json
 
 
@@ -34,13 +35,18 @@ def main(run, lock_fd, lifeline):
     qemus = {}
     reason = None
     try:
+        wires = dict(zip(spec["hosts"], socket.socketpair()))
         for name, host in spec["hosts"].items():
+            wire = wires[name].fileno()
+            argv = [word.replace(qemu.WIRE, str(wire)) for word in host["argv"]]
             with open(os.path.join(spec["logs"], f"qemu-{name}.log"), "wb") as log:
-                qemus[name] = subprocess.Popen(host["argv"], cwd=host["cwd"], stdin=subprocess.DEVNULL, stdout=log,
-                                               stderr=subprocess.STDOUT, pass_fds=(lock_fd,),
+                qemus[name] = subprocess.Popen(argv, cwd=host["cwd"], stdin=subprocess.DEVNULL, stdout=log,
+                                               stderr=subprocess.STDOUT, pass_fds=(lock_fd, wire),
                                                preexec_fn=die_with_parent())
+        for end in wires.values():
+            end.close()
         write_json(os.path.join(run, "pids.json"),
-                   {"supervisor": os.getpid(), **{name: qemu.pid for name, qemu in qemus.items()}})
+                   {"supervisor": os.getpid(), **{name: process.pid for name, process in qemus.items()}})
         reason = _watch(qemus, wake_r, lifeline)
     finally:
         _end(qemus)
@@ -62,20 +68,20 @@ def _watch(qemus, wake, lifeline):
             watched.remove(lifeline)
         if wake in readable:
             numbers = os.read(wake, 64)
-            for name, qemu in qemus.items():
-                if qemu.poll() is not None:
-                    return f"{name}: QEMU ended by itself (status {qemu.returncode})"
+            for name, process in qemus.items():
+                if process.poll() is not None:
+                    return f"{name}: QEMU ended by itself (status {process.returncode})"
             if any(number != signal.SIGCHLD for number in numbers):
                 return "asked to end"
 
 
 def _end(qemus):
-    for qemu in qemus.values():
-        if qemu.poll() is None:
-            qemu.terminate()
-    for qemu in qemus.values():
+    for process in qemus.values():
+        if process.poll() is None:
+            process.terminate()
+    for process in qemus.values():
         try:
-            qemu.wait(5)
+            process.wait(5)
         except subprocess.TimeoutExpired:
-            qemu.kill()
-            qemu.wait()
+            process.kill()
+            process.wait()
