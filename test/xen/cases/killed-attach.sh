@@ -5,7 +5,7 @@
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2
-background hold g1 "vmc-traffic hold $(addr g2) --port $PORT --seed 51 --connections 8 --seconds 280 --timeout 290"
+background hold g1 "vmc-traffic hold $(addr g2) --pace 400 --port $PORT --seed 51 --connections 8 --seconds 280 --timeout 290"
 dom0 "xl destroy g3"
 pid=$(vmcd_pid)
 

@@ -12,7 +12,7 @@ dies() {	# HOW COMMAND-IN-DOM0
 	id=$(domid g2)
 	serve g2
 	assert_local g1 g2
-	background hold g1 "vmc-traffic hold $(addr g2) --port $PORT --seed 61 --connections 16 --seconds 280 --quiet 100 \
+	background hold g1 "vmc-traffic hold $(addr g2) --pace 400 --port $PORT --seed 61 --connections 8 --seconds 280 --quiet 100 \
 		--timeout 290 --peer-dies --user-timeout 60000"
 	wait_for 40 "grep -q holding $work/hold.out" "$1: connections to be open"
 	wait_for 30 "[ \"\$(vmc_chan g1 tx_streams $id)\" -ge 4 ]" "$1: held connections to be local"

@@ -4,7 +4,7 @@
 # limit: 120
 serve g1 g2
 assert_local g1 g2
-background hold g1 "vmc-traffic hold $(addr g2) --port $PORT --seed 41 --connections 8 --seconds 280 --timeout 290"
+background hold g1 "vmc-traffic hold $(addr g2) --pace 400 --port $PORT --seed 41 --connections 8 --seconds 280 --timeout 290"
 create g3 modprobe.blacklist=vmc
 id=$(domid g3)
 pid=$(vmcd_pid)

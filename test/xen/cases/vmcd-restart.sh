@@ -5,7 +5,7 @@
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2
-background hold g1 "vmc-traffic hold $(addr g2) --port $PORT --seed 21 --connections 24 --seconds 280 --timeout 290"
+background hold g1 "vmc-traffic hold $(addr g2) --pace 400 --port $PORT --seed 21 --connections 8 --seconds 280 --timeout 290"
 wait_for 40 "grep -q holding $work/hold.out" "connections to be open"
 wait_for 30 "[ \"\$(vmc_chan g1 tx_streams)\" -ge 8 ]" "held connections to be local"
 peer=$(domid g2)
