@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv pvh pv-6.12
+# lab: pv
+# long: pvh pv-6.12
 # A guest that boots loads the driver by itself, connects, and is shown.
 # limit: 120
 version=$(g1 "modinfo -F version vmc")

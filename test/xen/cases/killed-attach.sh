@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv
+# long: pv
 # Guests destroyed at any point of their start leave nothing behind and disturb nobody.
 # limit: 150
 serve g1 g2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv pvh
+# long: pv pvh
 # A guest is destroyed, and later panics, under load: its peer lets go of its memory, connections meet TCP's fate.
 # limit: 180
 serve g1 g2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv
+# long: pv
 # A guest that speaks no common version, or writes rubbish into its nodes, is refused with a reason; nobody else notices.
 # limit: 120
 serve g1 g2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv pvh pv-6.12
+# long: pv pvh pv-6.12
 # The driver is unloaded and loaded on either side under load: nothing is lost, new connections become local again.
 # limit: 200
 serve g1 g2

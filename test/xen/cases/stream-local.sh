@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv pvh pv-6.12
+# lab: pv
+# long: pvh pv-6.12
 # A bulk stream goes through shared memory, over IPv4, IPv6 and a v4-mapped server; vifs see next to nothing of it.
 # limit: 120
 g2 "iperf3 -s -D -p 5201 -B 0.0.0.0; iperf3 -s -D -p 5202"

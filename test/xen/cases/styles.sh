@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv pvh pv-6.12
+# lab: pv
+# long: pvh pv-6.12
 # Every way to read and write a socket, in every pattern, checked byte for byte.
 # limit: 200
 serve g1 g2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv pvh
+# long: pv pvh
 # vmcd is restarted, killed, and away for a while: channels and connections go on, the next one finds them.
 # limit: 120
 serve g1 g2
