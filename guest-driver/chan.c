@@ -364,7 +364,7 @@ static int vmc_chan_half_map(struct vmc_chan *ch, const struct vmc_l_chan_half *
 
 /* First side: a half with a fresh port for the peer. */
 static int vmc_chan_do_prepare(struct vmc_chan *ch, struct vmc_l_chan_half *half,
-		     enum vmc_reason *why)
+			       enum vmc_reason *why)
 {
 	struct evtchn_alloc_unbound op = { .dom = DOMID_SELF, .remote_dom = ch->domid };
 	int err;
@@ -384,7 +384,7 @@ static int vmc_chan_do_prepare(struct vmc_chan *ch, struct vmc_l_chan_half *half
 
 /* Second side: binds the first side's port and maps its ring. */
 static int vmc_chan_do_connect(struct vmc_chan *ch, const struct vmc_l_chan_half *theirs,
-		     struct vmc_l_chan_half *half, enum vmc_reason *why)
+			       struct vmc_l_chan_half *half, enum vmc_reason *why)
 {
 	struct evtchn_bind_interdomain op = {
 		.remote_dom = ch->domid,
@@ -409,7 +409,7 @@ static int vmc_chan_do_connect(struct vmc_chan *ch, const struct vmc_l_chan_half
 
 /* First side: maps the second side's ring. */
 static int vmc_chan_do_complete(struct vmc_chan *ch, const struct vmc_l_chan_half *theirs,
-		      enum vmc_reason *why)
+				enum vmc_reason *why)
 {
 	return vmc_chan_half_map(ch, theirs, why);
 }
