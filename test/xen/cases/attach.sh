@@ -2,7 +2,7 @@
 # lab: pv
 # long: pvh pv-6.12
 # A guest that boots loads the driver by itself, connects, and is shown.
-# limit: 120
+# limit: 240
 version=$(g1 "modinfo -F version vmc")
 for guest in $(all_guests); do
 	has_driver "$guest" || die "$guest has no driver"

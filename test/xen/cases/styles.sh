@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv
-# long: pvh pv-6.12
+# long: pv pvh pv-6.12
 # Every way to read and write a socket, in every pattern, checked byte for byte.
-# limit: 200
+# limit: 400
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2
