@@ -242,6 +242,8 @@ static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary)
 		TCP_SKB_CB(skb)->tcp_flags &= ~TCPHDR_FIN;
 		skb_set_owner_r(tail, sk);
 		__skb_queue_after(&sk->sk_receive_queue, skb, tail);
+		if (!before(tcp_sk(sk)->copied_seq, boundary))
+			sk_eat_skb(sk, skb);	/* the part that is left was read */
 		return tail;
 	}
 	return NULL;
@@ -273,6 +275,9 @@ int vmc_rx_to_tcp(struct vmc_conn *conn)
 		conn->boundary = vmc_load(&r->cons.hdr->boundary);
 		WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
 	}
+	/* a FIN that came with the last bytes before the boundary was taken with them */
+	if (sock_flag(sk, SOCK_DONE) && tp->copied_seq == conn->boundary + 1)
+		WRITE_ONCE(conn->boundary, tp->copied_seq);
 	if (before(conn->boundary, tp->copied_seq))
 		goto end;		/* a lie: nothing is owed */
 	if (after(conn->boundary, tp->rcv_nxt)) {
