@@ -4,6 +4,8 @@
  * ring in the order in which they were written, going back to TCP. All of it
  * under conn->rx_mutex.
  */
+#include <linux/delay.h>
+
 #include "poll.h"
 #include "vmc.h"
 
@@ -67,6 +69,19 @@ static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 	return VMC_R_NONE;
 }
 
+/* A busy reader lets go between two calls; one that is stuck does not. */
+static bool vmc_rx_lock_soon(struct vmc_conn *conn)
+{
+	unsigned int tries;
+
+	for (tries = 0; tries < 100; tries++) {
+		if (mutex_trylock(&conn->rx_mutex))
+			return true;
+		usleep_range(20, 100);
+	}
+	return false;
+}
+
 /* chan->mutex held */
 void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 {
@@ -87,7 +102,7 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	 * who owns its lock. A reader that is copying: it may be stuck in a page
 	 * fault, and the channel must not be.
 	 */
-	if (!READ_ONCE(conn->sk->sk_socket) || !mutex_trylock(&conn->rx_mutex)) {
+	if (!READ_ONCE(conn->sk->sk_socket) || !vmc_rx_lock_soon(conn)) {
 		vmc_rx_reject(ch, m->h.id, VMC_R_NOT_READY);
 		vmc_conn_put(conn);
 		return;
