@@ -56,7 +56,7 @@ class Lab:
                     time.sleep(0.2)
                     continue
             file.seek(0)
-            raise Fail(f"a lab is up already: {file.read().strip()}. `lab down` ends it; a second one beside it takes "
+            raise Fail(f"a lab is up already: {file.read().strip()}. `lab down` in that tree ends it; a second one beside it takes "
                        f"another VMC_LAB_RUN (and {qemu.MEMORY_MB} MB more)") from None
         file.truncate(0)
         file.write(f"started {time.strftime('%H:%M:%S')} from {cache.TREE} by process {os.getpid()}")
@@ -249,14 +249,17 @@ def _start_vmcd(node):
                    timeout=90)
 
 
-def down(progress, collect=True):
+def down(progress, collect=True, force=False):
     """Collect logs, end everything, clean up. Also mends what a killed command left."""
     lab = Lab()
     state = lab.state()
-    if not lab.holder():
+    holder = lab.holder()
+    if not holder:
         _clean(lab)
         progress.say("no lab was up")
         return
+    if not force and f" from {cache.TREE} by " not in holder:
+        raise Fail(f"not ended: the lab that is up is not this tree's, but {holder} (`--force` ends it all the same)")
     if state and collect:
         with progress.step("logs"):
             logs.collect(lab.dom0s(state), state["logs"], progress)
@@ -297,6 +300,10 @@ def _holds(pid, path):
 def _clean(lab):
     """Remove what belongs to a lab that is gone; call only when nobody else holds the lock."""
     state = lab.state()
+    with contextlib.suppress(OSError, ValueError):
+        for path in read_json(lab.path("spec.json"))["scratch"]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
     for name in os.listdir(lab.run):
         path = lab.path(name)
         if name.startswith("ssh-") and not name.endswith(".lock") and state:

@@ -94,6 +94,7 @@ def parser():
     collecting.add_argument("directory", nargs="?", metavar="DIR")
     down = add("down", "collect logs and end everything", _down)
     down.add_argument("--no-logs", action="store_true", help="do not collect logs first")
+    down.add_argument("--force", action="store_true", help="also if the lab was started from another tree")
     return top
 
 
@@ -192,7 +193,7 @@ def _logs(args, progress):
 
 
 def _down(args, progress):
-    boot.down(progress, collect=not args.no_logs)
+    boot.down(progress, collect=not args.no_logs, force=args.force)
 
 
 def main():
