@@ -4,6 +4,7 @@
 # A bulk stream goes through shared memory, over IPv4, IPv6 and a v4-mapped server; vifs see next to nothing of it.
 # limit: 240
 serve g2
+dmesg_mark g1 g2
 assert_local g1 g2
 g2 "iperf3 -s -D -p 5201 -B 0.0.0.0; iperf3 -s -D -p 5202"
 wait_for 10 "g2 'ss -ltn | grep -q :5202'" "iperf3 to listen"
