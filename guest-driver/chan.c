@@ -38,27 +38,29 @@ static void vmc_chan_ring(struct vmc_chan *ch)
 	}
 }
 
-/* The caller is inside RCU, holds the socket lock or the channel's mutex. */
-void vmc_chan_bell_data(struct vmc_chan *ch, u32 ring)
+/* Sets a ring's bit in one of the peer's maps; after the end of the channel nothing. */
+static void vmc_chan_bell(struct vmc_chan *ch, bool space, u32 ring)
 {
+	u64 *map;
+
 	rcu_read_lock();
 	/* pairs with vmc_chan_half_map(): out_page is set */
 	if (smp_load_acquire(&ch->out_ok)) {
-		vmc_set_bit64(&ch->out_page->data[ring / 64], ring % 64);
+		map = space ? ch->out_page->space : ch->out_page->data;
+		vmc_set_bit64(&map[ring / 64], ring % 64);
 		vmc_chan_ring(ch);
 	}
 	rcu_read_unlock();
 }
 
+void vmc_chan_bell_data(struct vmc_chan *ch, u32 ring)
+{
+	vmc_chan_bell(ch, false, ring);
+}
+
 void vmc_chan_bell_space(struct vmc_chan *ch, u32 ring)
 {
-	rcu_read_lock();
-	/* as above */
-	if (smp_load_acquire(&ch->out_ok)) {
-		vmc_set_bit64(&ch->out_page->space[ring / 64], ring % 64);
-		vmc_chan_ring(ch);
-	}
-	rcu_read_unlock();
+	vmc_chan_bell(ch, true, ring);
 }
 
 /* out_lock held. Sends what fits; true if something was notified about. */

@@ -5,7 +5,7 @@
 
 #include "vmc.h"
 
-struct dentry *vmc_debugfs;
+static struct dentry *vmc_debugfs;
 
 static const char *const vmc_reason_name[VMC_R_MAX] = VMC_REASON_NAMES;
 

@@ -371,7 +371,6 @@ const struct proto_ops *vmc_ops_base(const struct proto_ops *ops);
 
 /* ---------------------------------------------------------- status.c */
 
-extern struct dentry *vmc_debugfs;
 void vmc_status_init(void);
 void vmc_status_exit(void);
 void vmc_status_fill_end(struct vmc_l_stats_end *m);
