@@ -5,7 +5,7 @@
 
 #include "vmc.h"
 
-unsigned int vmc_ring_kb = 128;
+unsigned int vmc_ring_kb = 256;
 static int vmc_set_ring_kb(const char *val, const struct kernel_param *kp)
 {
 	unsigned int kb;
@@ -23,7 +23,7 @@ static const struct kernel_param_ops vmc_ring_kb_ops = {
 	.get = param_get_uint,
 };
 module_param_cb(ring_kb, &vmc_ring_kb_ops, &vmc_ring_kb, 0644);
-MODULE_PARM_DESC(ring_kb, "KiB of data in a new ring, a power of two from 4 to 256 (default 128)");
+MODULE_PARM_DESC(ring_kb, "KiB of data in a new ring, a power of two from 4 to 256 (default 256)");
 
 unsigned int vmc_min_calls = 4;
 module_param_named(min_calls, vmc_min_calls, uint, 0644);

@@ -10,7 +10,7 @@
 #include "poll.h"
 #include "vmc.h"
 
-#define VMC_TX_CHUNK	(16u << 10)	/* published at once, so that the reader can start */
+#define VMC_TX_CHUNK	(64u << 10)	/* published at once, so that the reader can start */
 #define VMC_TX_REFUSALS	8		/* temporary ones, before we stop asking */
 
 /* Offers that wait for an answer: id to connection (counted). */
@@ -336,24 +336,24 @@ bool vmc_tx_writable(const struct sock *sk, bool *local)
 	return ready;
 }
 
-/* The ring has any space, is closed, or is ours no more. Without a lock. */
-static bool vmc_tx_may_go_on(struct vmc_conn *conn)
+/* The ring has that much space, is closed, or is ours no more. Without a lock. */
+static bool vmc_tx_may_go_on(struct vmc_conn *conn, u32 want)
 {
 	struct vmc_txring *t;
 	bool ready;
 
 	rcu_read_lock();
 	t = rcu_dereference(conn->tx);
-	ready = !t || vmc_ring_prod_ready(&t->prod, 1);
+	ready = !t || vmc_ring_prod_ready(&t->prod, want);
 	rcu_read_unlock();
 	return ready;
 }
 
 /* Looks for space for @budget nanoseconds before sleeping. No lock is held. */
-static bool vmc_tx_poll(struct vmc_conn *conn, u64 start, u64 budget)
+static bool vmc_tx_poll(struct vmc_conn *conn, u32 want, u64 start, u64 budget)
 {
 	while (local_clock() - start < budget && !vmc_poll_give_way()) {
-		if (vmc_tx_may_go_on(conn))
+		if (vmc_tx_may_go_on(conn, want))
 			return true;
 		cpu_relax();
 	}
@@ -361,10 +361,10 @@ static bool vmc_tx_poll(struct vmc_conn *conn, u64 start, u64 budget)
 }
 
 /*
- * Waits for space; the socket lock is dropped meanwhile, so the caller has to
- * look at everything again. Results as of sk_stream_wait_memory().
+ * Waits for @want bytes of space; the socket lock is dropped meanwhile, so the
+ * caller has to look at everything again. Results as of sk_stream_wait_memory().
  */
-static int vmc_tx_wait(struct vmc_conn *conn, long *timeo)
+static int vmc_tx_wait(struct vmc_conn *conn, u32 want, long *timeo)
 {
 	DEFINE_WAIT_FUNC(wait, vmc_woken);
 	struct sock *sk = conn->sk;
@@ -376,7 +376,7 @@ static int vmc_tx_wait(struct vmc_conn *conn, long *timeo)
 		bool found;
 
 		release_sock(sk);
-		found = vmc_tx_poll(conn, start, budget);
+		found = vmc_tx_poll(conn, want, start, budget);
 		lock_sock(sk);
 		if (found)
 			goto learn;
@@ -386,14 +386,14 @@ static int vmc_tx_wait(struct vmc_conn *conn, long *timeo)
 	sk_set_bit(SOCKWQ_ASYNC_NOSPACE, sk);
 	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
 	t = rcu_dereference_protected(conn->tx, lockdep_sock_is_held(sk));
-	if (t && !vmc_ring_prod_arm(&t->prod, 1)) {
+	if (t && !vmc_ring_prod_arm(&t->prod, want)) {
 		if (!*timeo)
 			err = -EAGAIN;
 		else if (signal_pending(current))
 			err = sock_intr_errno(*timeo);
 		else if (sk_wait_event(sk, timeo, READ_ONCE(sk->sk_err) ||
 				       READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN ||
-				       vmc_tx_may_go_on(conn), &wait) < 0)
+				       vmc_tx_may_go_on(conn, want), &wait) < 0)
 			err = -EPIPE;
 	}
 	if (!err)
@@ -426,7 +426,7 @@ int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 	struct vmc_txring *t;
 	int copied = 0, err, space;
 	long timeo = sock_sndtimeo(sk, msg->msg_flags & MSG_DONTWAIT);
-	u32 n;
+	u32 n, want;
 
 	t = rcu_dereference_protected(conn->tx, lockdep_sock_is_held(sk));
 	if (!size || (conn->tx_state == VMC_TX_READY && !vmc_tx_open(conn, t)))
@@ -442,9 +442,11 @@ int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 		if (!t || conn->tx_state != VMC_TX_LOCAL)
 			goto tcp;
 		n = min_t(size_t, msg_data_left(msg), VMC_TX_CHUNK);
+		/* not in crumbs as the reader leaves them: each costs the writer a call */
+		want = min(n, t->prod.size / 4);
 		space = vmc_ring_prod_space(&t->prod, n);
-		if (!space && !vmc_ring_prod_closed(&t->prod)) {
-			err = vmc_tx_wait(conn, &timeo);
+		if (space >= 0 && space < want && !vmc_ring_prod_closed(&t->prod)) {
+			err = vmc_tx_wait(conn, want, &timeo);
 			if (err)
 				goto error;
 			continue;

@@ -146,6 +146,7 @@ extra = "{options['append']}"
 memory = {options['memory']}
 maxmem = {options['memory']}
 vcpus = {options['vcpus']}
+tsc_mode = "native"
 vif = [ 'mac=00:16:3e:77:00:{number:02x},bridge=xenbr0' ]
 disk = [ 'vdev=xvda,access=r,script=block-lab,target=/dev/disk/by-id/virtio-guest-{name}' ]
 ''')
