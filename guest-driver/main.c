@@ -84,6 +84,7 @@ static void __exit vmc_exit(void)
 	vmc_conn_exit();
 	vmc_link_exit();
 	vmc_tx_exit();
+	vmc_mem_exit();
 	destroy_workqueue(vmc_wq);
 	rcu_barrier();
 }

@@ -73,20 +73,97 @@ int vmc_shared_alloc(struct vmc_shared *s, unsigned int pages, u32 domid,
 	return 0;
 }
 
+/* ------------------------------------------------- pages not given back */
+
+#define VMC_STUCK_RETRY	(HZ / 10)
+
+/* A page of ours that a peer still maps: not reused, and in the budget, until it lets go. */
+struct vmc_stuck {
+	struct list_head node;
+	struct page *page;
+	grant_ref_t ref;
+	u32 domid;
+};
+
+static LIST_HEAD(vmc_stuck);
+static DEFINE_SPINLOCK(vmc_stuck_lock);
+static void vmc_stuck_retry(struct work_struct *work);
+static DECLARE_DELAYED_WORK(vmc_stuck_work, vmc_stuck_retry);
+
+static void vmc_stuck_retry(struct work_struct *work)
+{
+	struct vmc_stuck *s, *tmp;
+	LIST_HEAD(list);
+	bool again;
+
+	spin_lock(&vmc_stuck_lock);
+	list_splice_init(&vmc_stuck, &list);
+	spin_unlock(&vmc_stuck_lock);
+	list_for_each_entry_safe(s, tmp, &list, node) {
+		if (!gnttab_try_end_foreign_access(s->ref))
+			continue;
+		list_del(&s->node);
+		put_page(s->page);
+		vmc_budget_give(1);
+		kfree(s);
+	}
+	spin_lock(&vmc_stuck_lock);
+	list_splice(&list, &vmc_stuck);
+	again = !list_empty(&vmc_stuck);
+	spin_unlock(&vmc_stuck_lock);
+	if (again)
+		queue_delayed_work(vmc_wq, &vmc_stuck_work, VMC_STUCK_RETRY);
+}
+
+/* Pages that @domid still maps although we want them back. */
+unsigned int vmc_shared_stuck(u32 domid)
+{
+	struct vmc_stuck *s;
+	unsigned int n = 0;
+
+	spin_lock(&vmc_stuck_lock);
+	list_for_each_entry(s, &vmc_stuck, node)
+		n += s->domid == domid;
+	spin_unlock(&vmc_stuck_lock);
+	return n;
+}
+
+/* Nobody shares memory any more; what is stuck is left to the kernel's own list. */
+void vmc_mem_exit(void)
+{
+	struct vmc_stuck *s, *tmp;
+
+	cancel_delayed_work_sync(&vmc_stuck_work);
+	list_for_each_entry_safe(s, tmp, &vmc_stuck, node) {
+		gnttab_end_foreign_access(s->ref, s->page);
+		kfree(s);
+	}
+	INIT_LIST_HEAD(&vmc_stuck);
+}
+
 /*
- * Takes the other domain's access away. A page that it still maps keeps an
- * extra reference until the grant table's deferred list gets it back, so the
- * page is never given to someone else while it is mapped there.
+ * Takes the other domain's access away. A page that it still maps is kept out
+ * of use, and in the budget, until it maps it no more. Process context.
  */
 void vmc_shared_end(struct vmc_shared *s)
 {
-	while (s->granted) {
-		struct page *page;
+	struct vmc_stuck *stuck;
 
-		s->granted--;
-		page = vmalloc_to_page((u8 *)s->va + s->granted * PAGE_SIZE);
-		get_page(page);
-		gnttab_end_foreign_access(s->ref[s->granted], page);
+	for (; s->granted; s->granted--) {
+		grant_ref_t ref = s->ref[s->granted - 1];
+
+		if (gnttab_try_end_foreign_access(ref))
+			continue;
+		stuck = kmalloc(sizeof(*stuck), GFP_KERNEL | __GFP_NOFAIL);
+		stuck->page = vmalloc_to_page((u8 *)s->va + (s->granted - 1) * PAGE_SIZE);
+		get_page(stuck->page);
+		stuck->ref = ref;
+		stuck->domid = s->domid;
+		s->stuck++;
+		spin_lock(&vmc_stuck_lock);
+		list_add(&stuck->node, &vmc_stuck);
+		spin_unlock(&vmc_stuck_lock);
+		queue_delayed_work(vmc_wq, &vmc_stuck_work, VMC_STUCK_RETRY);
 	}
 }
 
@@ -96,7 +173,7 @@ void vmc_shared_free(struct vmc_shared *s)
 	if (!s->va)
 		return;
 	WARN_ON_ONCE(s->granted);
-	vmc_budget_give(s->pages);
+	vmc_budget_give(s->pages - s->stuck);
 	vfree(s->va);
 	s->va = NULL;
 }

@@ -52,7 +52,8 @@ static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, enum vmc_reason *
 			break;
 	/* one peer must not be able to use up what all of them share */
 	if (id == VMC_RINGS_MAX ||
-	    (ch->rx_rings + 1) * (1 + vmc_ring_kb / 4) > vmc_max_grants / 2) {
+	    (ch->rx_rings + 1) * (1 + vmc_ring_kb / 4) + vmc_shared_stuck(ch->domid) >
+	    vmc_max_grants / 2) {
 		*why = VMC_R_LIMIT;
 		return NULL;
 	}

@@ -63,6 +63,7 @@ struct vmc_shared {
 	void *va;		/* contiguous, zeroed, vmalloc'ed */
 	unsigned int pages;
 	unsigned int granted;	/* leading pages with a live grant */
+	unsigned int stuck;	/* pages that the other domain did not let go */
 	u32 domid;
 	grant_ref_t ref[VMC_RING_PAGES_MAX];
 };
@@ -82,6 +83,8 @@ int vmc_shared_alloc(struct vmc_shared *s, unsigned int pages, u32 domid,
 		     enum vmc_reason *why);
 void vmc_shared_end(struct vmc_shared *s);
 void vmc_shared_free(struct vmc_shared *s);
+unsigned int vmc_shared_stuck(u32 domid);
+void vmc_mem_exit(void);
 int vmc_foreign_map(struct vmc_foreign *f, u32 domid, const u32 *ref,
 		    unsigned int pages);
 void vmc_foreign_unmap(struct vmc_foreign *f);

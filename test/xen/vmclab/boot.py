@@ -173,7 +173,7 @@ def _prepare(lab, options, state, progress):
             disks += [(f"guest-{name}", os.path.join(made.kernels[name][0], "guest.img"), "raw", "readonly=on")
                       for name in options["kernels"]]
             hosts[f"h{number}"] = {"cwd": base, "argv": qemu.command(
-                number, options["hosts"], lab.run, state["logs"], disks, options["gdb"])}
+                number, options["hosts"], options["type"], lab.run, state["logs"], disks, options["gdb"])}
     shutil.rmtree(lab.path("stage"))
     return {"hosts": hosts, "logs": state["logs"], "scratch": scratch}
 
@@ -226,9 +226,13 @@ def _boot(lab, state, process, progress):
         for line in told.splitlines():
             progress.say("  " + line)
     with progress.step("connections"), concurrent.futures.ThreadPoolExecutor(8) as pool:
-        for guest, good in zip(guests, pool.map(lambda name: lab.node(name, state).connect(30), guests)):
-            if not good:
-                raise Fail(f"{guest} runs but lets nobody in:\n{tail(lab.path('ssh.log'))}")
+        def connect(guest):
+            try:
+                # on a busy machine the first handshake of several at once takes its time
+                wait_for(lambda: alive() or lab.node(guest, state).connect(30), 90, f"{guest}: ssh")
+            except Fail as error:
+                raise Fail(f"{error}\n{tail(lab.path('ssh.log'))}") from None
+        list(pool.map(connect, guests))
 
 
 def _dom0_ready(node, state, alive):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from . import boot, cache, image, logs, packages, push, remote, supervise
+from . import boot, cache, image, logs, packages, profile, push, remote, supervise
 from .util import Fail, Progress, run
 
 DESCRIPTION = """A real Xen host in QEMU's software emulation (no KVM needed): Debian 12 as Dom0, light Debian guests,
@@ -92,6 +92,11 @@ def parser():
     status.add_argument("--json", action="store_true")
     collecting = add("logs", "collect all logs in a directory and print its name", _logs)
     collecting.add_argument("directory", nargs="?", metavar="DIR")
+    profiling = add("profile", "sample where the CPUs spend their time, by domain and function (PV guests)", _profile)
+    profiling.add_argument("--host", default="h1", help="h1 (default) or h2")
+    profiling.add_argument("--seconds", type=float, default=10, help="default 10")
+    profiling.add_argument("--top", type=_count(1, 10000), default=40, metavar="N", help="functions to show (default 40)")
+    profiling.add_argument("--json", action="store_true", help="all of them, with numbers of samples")
     down = add("down", "collect logs and end everything", _down)
     down.add_argument("--no-logs", action="store_true", help="do not collect logs first")
     down.add_argument("--force", action="store_true", help="also if the lab was started from another tree")
@@ -190,6 +195,11 @@ def _logs(args, progress):
             if name.endswith(".log"):
                 run(["cp", "-p", os.path.join(state["logs"], name), directory])
     print(directory)
+
+
+def _profile(args, progress):
+    counts = profile.profile(boot.Lab(), args.host, args.seconds, progress)
+    print(profile.as_json(counts) if args.json else profile.report(counts, args.top))
 
 
 def _down(args, progress):
