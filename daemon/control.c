@@ -406,7 +406,8 @@ int vmc_control_new(struct vmc_control **ret, struct vmcd *d, const char *path)
 fail_fd:
 	close(fd);
 fail:
-	vmc_log(VMC_LOG_ERROR, "control", "cannot listen on %s: %s", path, strerror(-err));
+	vmc_log(VMC_LOG_ERROR, "control", "cannot listen on %s: %s", path,
+		err == -EADDRINUSE ? "another vmcd is running" : strerror(-err));
 	free(c);
 	return err;
 }

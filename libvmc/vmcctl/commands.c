@@ -6,13 +6,13 @@ static void write_guest(struct writer *w, const struct vmc_guest *g)
 {
 	writer_number(w, "domid", "DOMID", g->domid);
 	writer_string(w, "name", "NAME", g->name);
-	writer_string(w, "uuid", NULL, g->uuid);
+	writer_string(w, "uuid", "UUID", g->uuid);
 	writer_string(w, "state", "STATE", g->state);
 	writer_string(w, "driver", "DRIVER", g->driver);
 	writer_number(w, "protocol", NULL, g->protocol);
 	writer_number(w, "channels", "CHANNELS", g->channels);
-	writer_strings(w, "macs", "MAC", g->macs);
-	writer_strings(w, "bridges", "BRIDGE", g->bridges);
+	writer_strings(w, "macs", NULL, g->macs);
+	writer_strings(w, "bridges", NULL, g->bridges);
 	writer_string(w, "error", "ERROR", g->error);
 }
 

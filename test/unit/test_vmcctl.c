@@ -57,9 +57,9 @@ static void test_list(void **state)
 {
 	(void)state;
 	expect(ANSWER_GUESTS, ARGS("list"),
-	       "DOMID  NAME  STATE      DRIVER  CHANNELS  MAC                                  BRIDGE\n"
-	       "    4  web1  connected  0.1.0          1  00:16:3e:00:00:01 00:16:3e:00:00:02  xenbr0 xenbr1\n"
-	       "   12  db    waiting    -              0  00:16:3e:00:00:03                    xenbr0\n");
+	       "DOMID  NAME  UUID                                  STATE      DRIVER  CHANNELS\n"
+	       "    4  web1  6f1c7a52-8a0e-4b57-9f7e-000000000001  connected  0.1.0          1\n"
+	       "   12  db    6f1c7a52-8a0e-4b57-9f7e-000000000002  waiting    -              0\n");
 	expect(ANSWER_NO_GUESTS, ARGS("list"), "No guests take part.\n");
 	expect(ANSWER_NO_GUESTS, ARGS("list", "--json"), "{\n  \"guests\": []\n}\n");
 	expect("{\"parameters\":{\"guests\":[" GUEST_DB "]}}", ARGS("-j", "list"),

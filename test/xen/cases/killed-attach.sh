@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # long: pv
 # Guests destroyed at any point of their start leave nothing behind and disturb nobody.
-# limit: 150
+# limit: 400
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2
-background hold g1 "vmc-traffic hold $(addr g2) --pace 400 --port $PORT --seed 51 --connections 8 --seconds 280 --timeout 290"
+hold hold g1 g2 51
 dom0 "xl destroy g3"
 pid=$(vmcd_pid)
 

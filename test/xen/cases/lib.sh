@@ -96,7 +96,7 @@ vmc_chan() {	# GUEST FIELD [PEER-DOMID]
 		$1 == "channel" && (peer == "" || $4 == peer) {
 			for (i = 1; i < NF; i++) if ($i == f) sum += $(i + 1)
 		}
-		END { printf "%d\n", sum }'
+		END { printf "%.0f\n", sum }'
 }
 
 # How often the driver fell back for a reason.
@@ -170,7 +170,14 @@ stop_traffic() {	# GUEST
 		done; true"
 }
 
-# Ends the connections that `vmc-traffic hold` has there, properly.
+# Connections that stay, with little traffic: a guest with one emulated CPU has to have time for the rest of the case.
+hold() {	# NAME FROM TO SEED [OPTIONS]
+	LIMIT=450 background "$1" "$2" "vmc-traffic hold $(addr "$3") --port $PORT --seed $4 --connections 6 --pace 1000 \
+		--chunk 16k --seconds 440 --timeout 445 ${5-}"
+	wait_for 60 "grep -q holding $work/$1.out" "$1: connections to be open"
+}
+
+# Ends them, properly.
 stop_holding() { there "$1" "pkill -TERM -x vmc-hold"; }
 
 # Enough traffic that the pair has a channel, and afterwards no streams.

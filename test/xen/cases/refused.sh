@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # long: pv
 # A guest that speaks no common version, or writes rubbish into its nodes, is refused with a reason; nobody else notices.
-# limit: 120
+# limit: 240
 serve g1 g2
 assert_local g1 g2
-background hold g1 "vmc-traffic hold $(addr g2) --pace 400 --port $PORT --seed 41 --connections 8 --seconds 280 --timeout 290"
+hold hold g1 g2 41
 create g3 modprobe.blacklist=vmc
 id=$(domid g3)
 pid=$(vmcd_pid)
@@ -24,7 +24,7 @@ claim() {	# WHAT NODE=VALUE...
 		if [ "${node#*=}" = - ]; then
 			dom0 "xenstore-rm $front/${node%%=*}"
 		else
-			dom0 "xenstore-write $front/${node%%=*} '${node#*=}'"
+			dom0 "xenstore-write -- $front/${node%%=*} '${node#*=}'"
 		fi
 	done
 	dom0 "xenstore-write $front/state 4"

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # long: pv pvh pv-6.12
 # The driver is unloaded and loaded on either side under load: nothing is lost, new connections become local again.
-# limit: 200
+# limit: 400
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2
-background up g1 "vmc-traffic hold $(addr g2) --pace 400 --port $PORT --seed 11 --connections 8 --seconds 280 --quiet 60 --timeout 290"
-background down g2 "vmc-traffic hold $(addr g1) --pace 400 --port $PORT --seed 12 --connections 8 --seconds 280 --quiet 60 --timeout 290"
-wait_for 40 "grep -q holding $work/up.out && grep -q holding $work/down.out" "connections to be open"
+hold up g1 g2 11
+hold down g2 g1 12
 # some of them are local before anything happens
-wait_for 30 "[ \"\$(vmc_chan g1 tx_streams)\" -ge 4 ]" "held connections to be local"
+wait_for 60 "[ \"\$(vmc_chan g1 tx_streams)\" -ge 4 ]" "held connections to be local"
 
 unload() {	# GUEST
 	# as an administrator does it: not by force, and not for ever

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # long: pv
 # What vmcd and vmcctl say when they can't work, and their statuses.
-# limit: 60
+# limit: 120
 fails() {	# WHAT PATTERN COMMAND-IN-DOM0
 	local said status=0
 	said=$(LIMIT=20 dom0 "$3" 2>&1) || status=$?
@@ -18,7 +18,7 @@ fails "no gntdev" "/dev/xen/gntdev" "unshare -m sh -c 'mkdir -p /tmp/x && mount 
 fails "no xenstored" "[Xx]en[Ss]tore" "unshare -m sh -c 'mount -t tmpfs none /run/xenstored; mount -t tmpfs none /var/run/xenstored
 	mount --bind /dev/null /dev/xen/xenbus; mount --bind /dev/null /proc/xen/xenbus; exec $vmcd'"
 fails "not root" "root|right|ermission" "setpriv --reuid 65534 --regid 65534 --clear-groups $vmcd"
-fails "a second vmcd" "socket|running" "\$(command -v vmcd) --foreground"
+fails "a second vmcd" "another vmcd is running" "\$(command -v vmcd) --foreground"
 fails "a folder that is not there" "/no/such/" "\$(command -v vmcd) --foreground --socket /no/such/vmcd.sock"
 fails "an unknown option" "--unknown" "\$(command -v vmcd) --unknown"
 vmcd_active || die "the vmcd that was running is not any more"
