@@ -172,8 +172,8 @@ stop_traffic() {	# GUEST
 
 # Connections that stay, with little traffic: a guest with one emulated CPU has to have time for the rest of the case.
 hold() {	# NAME FROM TO SEED [OPTIONS]
-	LIMIT=450 background "$1" "$2" "vmc-traffic hold $(addr "$3") --port $PORT --seed $4 --connections 6 --pace 1000 \
-		--chunk 16k --seconds 440 --timeout 445 ${5-}"
+	LIMIT=550 background "$1" "$2" "vmc-traffic hold $(addr "$3") --port $PORT --seed $4 --connections 6 --pace 1000 \
+		--chunk 16k --seconds 540 --timeout 545 ${5-}"
 	wait_for 60 "grep -q holding $work/$1.out" "$1: connections to be open"
 }
 

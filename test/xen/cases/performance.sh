@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# long: pv
+# lab: pv
 # The floors: how much faster than netfront, and how little of it Dom0 sees.
 # limit: 200
 "$cases/../../demo" --running --seconds 4 --rounds 2 --floors --json "$work/performance.json"

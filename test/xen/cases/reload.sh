@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # long: pv pvh pv-6.12
 # The driver is unloaded and loaded on either side under load: nothing is lost, new connections become local again.
-# limit: 400
+# limit: 600
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# long: pv
+# lab: pv
 # What vmcd and vmcctl say when they can't work, and their statuses.
 # limit: 120
 fails() {	# WHAT PATTERN COMMAND-IN-DOM0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# long: pv pvh
-# vmcd is restarted, killed, and away for a while: channels and connections go on, the next one finds them.
+# lab: pv
+# long: pvh
+# The daemon is restarted, killed, and away for a while: channels and connections go on, the next one finds them.
 # limit: 300
 serve g1 g2
 assert_local g1 g2

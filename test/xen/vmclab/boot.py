@@ -131,7 +131,8 @@ def up(options, progress):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             progress.say(f"up failed ({type(error).__name__}); collecting what there is in {log_dir}")
             if state["ports"]:
-                logs.collect(lab.dom0s(state), log_dir, progress, seconds=25, connect=4)
+                logs.collect(lab.dom0s(state), log_dir, progress,
+                             seconds=25 if isinstance(error, Fail) else 10, connect=4)
             if process:
                 process.terminate()
                 process.wait()
