@@ -512,6 +512,14 @@ static bool vmc_rx_finished(const struct sock *sk)
 	       inet_sk_state_load(sk) == TCP_CLOSE || sock_flag(sk, SOCK_DONE);
 }
 
+/* TCP reads up to the urgent mark and no further in one call; is it @ahead bytes from here? */
+static bool vmc_rx_at_mark(const struct sock *sk, u32 ahead)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	return unlikely(READ_ONCE(tp->urg_data)) && tp->urg_seq == tp->copied_seq + ahead;
+}
+
 /*
  * One step without sleeping, of at most @len bytes. Bytes; 0 at the end of the
  * stream; -EAGAIN if there is nothing now; an error. @have: bytes were already
@@ -647,12 +655,12 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 		ret = vmc_rx_step(conn, msg, len - copied, flags, addr_len, copied);
 		if (ret > 0 && flags & MSG_PEEK) {
 			peeked = ret;
-			if (ret >= target)
+			if (ret >= target || vmc_rx_at_mark(sk, ret))
 				goto peek_done;
 			iov_iter_revert(&msg->msg_iter, flags & MSG_TRUNC ? 0 : ret);
 		} else if (ret > 0) {
 			copied += ret;
-			if (copied == len)
+			if (copied == len || vmc_rx_at_mark(sk, 0))
 				break;
 			continue;
 		} else if (ret != -EAGAIN) {
