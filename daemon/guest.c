@@ -505,7 +505,7 @@ int vmc_guest_start(struct vmcd *d)
 		int err = d->xen->ops->watch(d->xen, watches[i].path, watches[i].token);
 
 		if (err) {
-			vmc_log(VMC_LOG_ERROR, "store", "cannot watch %s: %s",
+			vmc_log(VMC_LOG_ERROR, "store", "cannot watch %s in XenStore: %s",
 				watches[i].path, strerror(-err));
 			return err;
 		}

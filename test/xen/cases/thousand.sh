@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv pvh
+# lab: pv
+# long: pvh
 # A thousand connections, opened from both sides at once, all sizes, patterns and styles; then nothing is left.
 # limit: 300
 serve g1 g2

@@ -51,7 +51,7 @@ static int check_silence(struct session *s, struct rng *r)
 	s->rx.doing = "checking that nothing comes";
 	if (io_queued(s))
 		return session_fail(s, "FIONREAD says %d between rounds", io_queued(s));
-	if (poll(&p, 1, 0))
+	if (poll(&p, 1, 0) > 0)
 		return session_fail(s, "poll says 0x%x between rounds", (unsigned int)p.revents);
 	if (recv(s->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0 || errno != EAGAIN)
 		return session_fail(s, "recv finds something between rounds");
