@@ -265,6 +265,31 @@ static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary)
 }
 
 /*
+ * A FIN that came with the last bytes before the boundary was taken with them.
+ * Bytes that come before it are about to be queued: it has to be there again.
+ */
+static int vmc_rx_fin_back(struct sock *sk)
+{
+	struct tcp_sock *tp = tcp_sk(sk);
+	struct sk_buff *skb = alloc_skb(0, GFP_KERNEL);
+
+	if (!skb)
+		return -ENOMEM;
+	TCP_SKB_CB(skb)->seq = tp->copied_seq - 1;
+	TCP_SKB_CB(skb)->end_seq = tp->copied_seq;
+	TCP_SKB_CB(skb)->tcp_flags = TCPHDR_ACK | TCPHDR_FIN;
+	if (!sk_rmem_schedule(sk, skb, skb->truesize)) {
+		kfree_skb(skb);
+		return -ENOMEM;
+	}
+	skb_set_owner_r(skb, sk);
+	__skb_queue_tail(&sk->sk_receive_queue, skb);
+	WRITE_ONCE(tp->copied_seq, tp->copied_seq - 1);
+	tp->rcvq_space.seq--;
+	return 0;
+}
+
+/*
  * Closes the ring and puts its unread bytes where they belong in the socket's
  * receive queue: at the boundary, what lies before it moved back by as much.
  * rx_mutex and socket lock. 0, -EAGAIN while TCP has not delivered up to the
@@ -290,9 +315,11 @@ int vmc_rx_to_tcp(struct vmc_conn *conn)
 		conn->boundary = vmc_load(&r->cons.hdr->boundary);
 		WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
 	}
-	/* a FIN that came with the last bytes before the boundary was taken with them */
-	if (sock_flag(sk, SOCK_DONE) && tp->copied_seq == conn->boundary + 1)
-		WRITE_ONCE(conn->boundary, tp->copied_seq);
+	if (sock_flag(sk, SOCK_DONE) && tp->copied_seq == conn->boundary + 1) {
+		err = vmc_rx_fin_back(sk);
+		if (err)
+			return err;
+	}
 	if (before(conn->boundary, tp->copied_seq))
 		goto end;		/* a lie: nothing is owed */
 	if (after(conn->boundary, tp->rcv_nxt)) {

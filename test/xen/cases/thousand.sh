@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
 # long: pvh
-# A thousand connections, opened from both sides at once, all sizes, patterns and styles; then nothing is left.
+# A thousand connections, opened from both sides at once, sizes, patterns and styles mixed; then nothing is left.
 # limit: 300
 serve g1 g2
 assert_local g1 g2
@@ -10,9 +10,9 @@ dmesg_mark g1 g2
 baseline g1 g2
 taken=$(vmc_chan g1 takeovers)
 LIMIT=260 background up g1 "vmc-traffic run $(addr g2) --port $PORT --seed 101 --connections 500 --parallel 16 \
-	--chunk 16k --max-bytes 64k --quiet 60 --timeout 250"
+	--chunk 8k --max-bytes 32k --pattern stream,pingpong,both,half-close,rst --quiet 60 --timeout 250"
 LIMIT=260 background down g2 "vmc-traffic run $(addr g1) --port $PORT --seed 202 --connections 500 --parallel 16 \
-	--chunk 16k --max-bytes 64k --quiet 60 --timeout 250"
+	--chunk 8k --max-bytes 32k --pattern stream,pingpong,both,half-close,rst --quiet 60 --timeout 250"
 finish up 260
 finish down 260
 serve_clean g1 g2
