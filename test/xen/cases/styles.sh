@@ -22,7 +22,7 @@ done
 run 3 "$(addr6 g2)" --connections 30 --parallel 6
 run 4 "$a" --family mapped --connections 30 --parallel 6
 run 5 "$a" --signals 5 --connections 30 --parallel 6
-run 6 "$a" --ops none --chunk 1 --min-bytes 200 --max-bytes 2000 --connections 10 --parallel 5
+run 6 "$a" --ops none --pattern stream,pingpong,both,half-close --chunk 1 --min-bytes 200 --max-bytes 2000 --connections 10 --parallel 5
 run 7 "$a" --chunk 1M --min-bytes 1M --max-bytes 4M --pattern both --connections 6 --parallel 2
 run 8 "$a" --ops reuse,oob,iov --connections 40 --parallel 4 --max-bytes 200k
 serve_clean g2
