@@ -19,7 +19,7 @@ static unsigned int hold_pause(struct session *s)
 	unsigned int pace = s->h.stall_ms;
 
 	if (s->h.conn % 8 == 7)
-		pace *= 40;
+		pace *= HOLD_SLEEPER;
 	return 1 + (unsigned int)rng_below(&s->tx.rng, 2ull * pace);
 }
 

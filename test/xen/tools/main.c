@@ -279,7 +279,7 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[0], "hold")) {
 		c->bytes = a.pace;
 		/* the longest pause of its own, see hold_pause(), is no silence */
-		c->mix.quiet_ms += (uint32_t)(2 * 40 * a.pace);
+		c->mix.quiet_ms += (uint32_t)(2 * HOLD_SLEEPER * a.pace);
 		return client_hold(c);
 	}
 	fputs(usage, stderr);

@@ -243,6 +243,8 @@ ssize_t rx_once(struct session *s, uint64_t until);
 
 /* ------------------- patterns.c, threads.c, hold.c, sha.c */
 
+#define HOLD_SLEEPER	40	/* some held connections pause so many times longer */
+
 int pattern_pingpong(struct session *s);
 int pattern_rst(struct session *s);
 int pattern_threads(struct session *s);
