@@ -192,29 +192,38 @@ static int vmc_rx_broken(struct vmc_conn *conn, struct vmc_rxring *r)
 
 /* ------------------------------------------------- leftovers into TCP */
 
+/* A segment of the socket's, with room for its @len bytes; NULL without memory. */
+static struct sk_buff *vmc_rx_skb_new(struct sock *sk, u32 seq, u32 len, u8 flags)
+{
+	struct sk_buff *skb = alloc_skb(len, GFP_KERNEL);
+
+	if (!skb)
+		return NULL;
+	if (!sk_rmem_schedule(sk, skb, skb->truesize)) {
+		kfree_skb(skb);
+		return NULL;
+	}
+	TCP_SKB_CB(skb)->seq = seq;
+	TCP_SKB_CB(skb)->end_seq = seq + len + !!(flags & TCPHDR_FIN);
+	TCP_SKB_CB(skb)->tcp_flags = TCPHDR_ACK | flags;
+	skb_set_owner_r(skb, sk);
+	return skb;
+}
+
 static int vmc_rx_skb_add(struct sock *sk, struct sk_buff *before, struct vmc_rxring *r,
 			  u32 done, u32 len, u32 seq)
 {
-	struct sk_buff *skb;
+	struct sk_buff *skb = vmc_rx_skb_new(sk, seq, len, 0);
 	u32 put = 0;
 
-	skb = alloc_skb(len, GFP_KERNEL);
 	if (!skb)
 		return -ENOMEM;
-	if (!sk_rmem_schedule(sk, skb, skb->truesize)) {
-		kfree_skb(skb);
-		return -ENOMEM;
-	}
 	while (put < len) {
 		u32 off, n = vmc_ring_cons_span(&r->cons, done + put, len - put, &off);
 
 		skb_put_data(skb, (u8 *)vmc_rxring_data(r) + off, n);
 		put += n;
 	}
-	TCP_SKB_CB(skb)->seq = seq;
-	TCP_SKB_CB(skb)->end_seq = seq + len;
-	TCP_SKB_CB(skb)->tcp_flags = TCPHDR_ACK;
-	skb_set_owner_r(skb, sk);
 	if (before)
 		__skb_queue_before(&sk->sk_receive_queue, before, skb);
 	else
@@ -271,18 +280,10 @@ static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary)
 static int vmc_rx_fin_back(struct sock *sk)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
-	struct sk_buff *skb = alloc_skb(0, GFP_KERNEL);
+	struct sk_buff *skb = vmc_rx_skb_new(sk, tp->copied_seq - 1, 0, TCPHDR_FIN);
 
 	if (!skb)
 		return -ENOMEM;
-	TCP_SKB_CB(skb)->seq = tp->copied_seq - 1;
-	TCP_SKB_CB(skb)->end_seq = tp->copied_seq;
-	TCP_SKB_CB(skb)->tcp_flags = TCPHDR_ACK | TCPHDR_FIN;
-	if (!sk_rmem_schedule(sk, skb, skb->truesize)) {
-		kfree_skb(skb);
-		return -ENOMEM;
-	}
-	skb_set_owner_r(skb, sk);
 	__skb_queue_tail(&sk->sk_receive_queue, skb);
 	WRITE_ONCE(tp->copied_seq, tp->copied_seq - 1);
 	tp->rcvq_space.seq--;
