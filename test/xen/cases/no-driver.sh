@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
 # A guest without the driver: TCP to it works, it waits, and the others do not notice.
-# limit: 200
+# limit: 400
 serve g1 g2
 assert_local g1 g2
 create g3 modprobe.blacklist=vmc

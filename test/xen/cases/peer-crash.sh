@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # long: pv pvh
 # A guest is destroyed, and later panics, under load: its peer lets go of its memory, connections meet TCP's fate.
-# limit: 300
+# limit: 450
 serve g1 g2
 assert_local g1 g2
 others=$(vmc_chan g1 rings)

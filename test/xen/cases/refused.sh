@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # long: pv
 # A guest that speaks no common version, or writes rubbish into its nodes, is refused with a reason; nobody else notices.
-# limit: 240
+# limit: 400
 serve g1 g2
 assert_local g1 g2
 hold hold g1 g2 41

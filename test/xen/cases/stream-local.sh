@@ -2,7 +2,7 @@
 # lab: pv
 # long: pvh pv-6.12
 # A bulk stream goes through shared memory, over IPv4, IPv6 and a v4-mapped server; vifs see next to nothing of it.
-# limit: 240
+# limit: 400
 serve g2
 dmesg_mark g1 g2
 assert_local g1 g2

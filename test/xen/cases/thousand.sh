@@ -2,7 +2,7 @@
 # lab: pv
 # long: pvh
 # A thousand connections, opened from both sides at once, sizes, patterns and styles mixed; then nothing is left.
-# limit: 300
+# limit: 450
 serve g1 g2
 assert_local g1 g2
 assert_local g2 g1

@@ -2,7 +2,7 @@
 # lab: pv
 # long: pvh
 # The daemon is restarted, killed, and away for a while: channels and connections go on, the next one finds them.
-# limit: 300
+# limit: 450
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2
