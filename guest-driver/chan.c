@@ -201,6 +201,15 @@ static void vmc_chan_work(struct work_struct *work)
 	vmc_chan_put(ch);
 }
 
+/* Somebody has to look whether the reader moves at all. Any context. */
+void vmc_chan_tx_waits(struct vmc_chan *ch)
+{
+	if (!READ_ONCE(ch->tx_waiting) && !READ_ONCE(ch->dead)) {
+		WRITE_ONCE(ch->tx_waiting, true);
+		mod_delayed_work(vmc_wq, &ch->trim, VMC_STALL);
+	}
+}
+
 static void vmc_chan_trim(struct work_struct *work)
 {
 	vmc_chan_queue(container_of(to_delayed_work(work), struct vmc_chan, trim));
@@ -296,6 +305,7 @@ struct vmc_chan *vmc_chan_new(u32 id, struct vmc_peer *peer)
 	ch->peer = peer;
 	ch->domid = peer->domid;
 	ch->state = VMC_CHAN_OPENING;
+	ch->idle_scan = jiffies;
 	INIT_LIST_HEAD(&ch->node);
 	INIT_LIST_HEAD(&ch->outq);
 	INIT_LIST_HEAD(&ch->rx_free);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The sockets that we watch: found as they become ESTABLISHED, kept in two
- * tables (by socket, by tuple), let go at close or when the driver leaves.
+ * The sockets that we watch: found as they become ESTABLISHED, or by a scan for
+ * those that were there before their peer; kept in two tables (by socket, by
+ * tuple), let go at close or when the driver leaves.
  */
 #include <crypto/algapi.h>
 #include <linux/etherdevice.h>
@@ -13,6 +14,8 @@
 #include <net/ipv6.h>
 #include <net/mptcp.h>
 #include <net/neighbour.h>
+#include <net/net_namespace.h>
+#include <net/netevent.h>
 #include <net/transp_v6.h>
 
 #include "vmc.h"
@@ -87,16 +90,28 @@ static u32 vmc_tuple_hash(const struct vmc_tuple *t)
 	return jhash(t, sizeof(*t), 0);
 }
 
+/* Does the offer prove the other end of a connection of which we are that end? */
+static bool vmc_conn_proves(const struct vmc_conn *conn, const struct vmc_c_offer *m,
+			    bool opener)
+{
+	u8 proof[VMC_PROOF_LEN], role = READ_ONCE(conn->role);
+
+	if (role == (opener ? VMC_ROLE_PASSIVE : VMC_ROLE_OPENER))
+		return false;
+	vmc_proof(conn, 1, false, opener, m->h.id, 0, m->nonce, proof);
+	return !crypto_memneq(proof, m->proof, sizeof(proof));
+}
+
 /*
  * The socket whose other end is the sender of an OFFER that proves it. The same
  * tuple can exist in several network namespaces; the proof tells them apart.
+ * *opener: whether ours is the end that opened the connection.
  * Returns a counted reference, or an error pointer: -ENOENT, -EACCES.
  */
-struct vmc_conn *vmc_conn_by_offer(const struct vmc_c_offer *m)
+struct vmc_conn *vmc_conn_by_offer(const struct vmc_c_offer *m, bool *opener)
 {
 	struct vmc_conn *conn, *found = ERR_PTR(-ENOENT);
 	struct vmc_tuple mine;
-	u8 proof[VMC_PROOF_LEN];
 
 	memcpy(mine.saddr, m->tuple.daddr, sizeof(mine.saddr));
 	memcpy(mine.daddr, m->tuple.saddr, sizeof(mine.daddr));
@@ -107,13 +122,14 @@ struct vmc_conn *vmc_conn_by_offer(const struct vmc_c_offer *m)
 	hash_for_each_possible_rcu(vmc_by_tuple, conn, by_tuple, vmc_tuple_hash(&mine)) {
 		if (memcmp(&conn->tuple, &mine, sizeof(mine)))
 			continue;
-		vmc_proof(conn, 1, !conn->opener, m->h.id, 0, m->nonce, proof);
-		if (crypto_memneq(proof, m->proof, sizeof(proof))) {
+		*opener = vmc_conn_proves(conn, m, true);
+		if (!*opener && !vmc_conn_proves(conn, m, false)) {
 			found = ERR_PTR(-EACCES);
 			continue;
 		}
 		if (!kref_get_unless_zero(&conn->ref))
 			continue;
+		WRITE_ONCE(conn->role, *opener ? VMC_ROLE_OPENER : VMC_ROLE_PASSIVE);
 		found = conn;
 		break;
 	}
@@ -210,11 +226,9 @@ out:
 }
 
 /* The socket is locked (or a child that nobody else knows); any context. */
-static void vmc_conn_hook(struct sock *sk, bool opener)
+static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 {
 	const struct tcp_sock *tp = tcp_sk(sk);
-	u32 iss = tp->snd_una - (u32)tp->bytes_acked;
-	u32 irs = tp->rcv_nxt - (u32)tp->bytes_received;
 	struct vmc_conn *conn;
 	struct vmc_peer *peer;
 	u8 mac[MAX_ADDR_LEN];
@@ -241,10 +255,14 @@ static void vmc_conn_hook(struct sock *sk, bool opener)
 	conn->sk = sk;
 	sock_hold(sk);
 	vmc_tuple_of(sk, &conn->tuple);
-	conn->opener = opener;
-	/* the opener's SYN is counted in its bytes_acked */
-	conn->key.opener_iss = opener ? iss + 1 : irs;
-	conn->key.passive_iss = opener ? irs : iss;
+	conn->iss = tp->snd_una - (u32)tp->bytes_acked;
+	conn->irs = tp->rcv_nxt - (u32)tp->bytes_received;
+	conn->role = role;
+	/* a guess: whoever opens has an ephemeral port, and they are high ones */
+	conn->offer_opener = role == VMC_ROLE_UNKNOWN ?
+			     ntohs(conn->tuple.sport) > ntohs(conn->tuple.dport) :
+			     role == VMC_ROLE_OPENER;
+	conn->settled = role != VMC_ROLE_UNKNOWN;
 
 	atomic_inc(&vmc_nr_conns);
 	atomic64_inc(&vmc_nr_hooked);
@@ -262,8 +280,157 @@ static void vmc_probe_state(void *unused, const struct sock *sk, const int from,
 	    sk->sk_protocol != IPPROTO_TCP || READ_ONCE(vmc_leaving))
 		return;
 	/* the tracepoint's const is a promise of its own, not of the caller's */
-	vmc_conn_hook((struct sock *)sk, from == TCP_SYN_SENT);
+	vmc_conn_hook((struct sock *)sk,
+		      from == TCP_SYN_SENT ? VMC_ROLE_OPENER : VMC_ROLE_PASSIVE);
 }
+
+/*
+ * Is nobody on the way into TCP's own calls, past our tables? Such a task would
+ * send behind a boundary, or read what comes after a segment. Before it sleeps it
+ * may be between reading the socket's table and asking for the lock (settled),
+ * or wait for the lock. Whoever sleeps in TCP is counted there. Socket lock.
+ */
+bool vmc_conn_is_quiet(struct vmc_conn *conn)
+{
+	if (likely(conn->quiet))
+		return true;
+	conn->quiet = READ_ONCE(conn->settled) && !waitqueue_active(&conn->sk->sk_lock.wq);
+	return conn->quiet;
+}
+
+/* ------------------------------------- connections that were there before */
+
+#define VMC_SCAN_DELAY	(HZ / 20)	/* so that peers named together need one scan */
+#define VMC_SCAN_AGAIN	HZ
+#define VMC_SCAN_BATCH	64
+#define VMC_SCAN_STATES	(TCPF_ESTABLISHED | TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2 | TCPF_CLOSE_WAIT)
+
+static bool vmc_scan_wants(const struct sock *sk)
+{
+	return sk_fullsock(sk) && (1 << inet_sk_state_load(sk)) & VMC_SCAN_STATES &&
+	       sk->sk_protocol == IPPROTO_TCP && !sock_flag(sk, SOCK_DEAD) &&
+	       !vmc_sk_is_taken(sk);
+}
+
+/* False if a task holds the socket's lock. */
+static bool vmc_scan_hook(struct sock *sk)
+{
+	bool done;
+
+	local_bh_disable();
+	bh_lock_sock(sk);
+	done = !sock_owned_by_user(sk);
+	if (done && vmc_scan_wants(sk))
+		vmc_conn_hook(sk, VMC_ROLE_UNKNOWN);
+	bh_unlock_sock(sk);
+	local_bh_enable();
+	return done;
+}
+
+/* Those of one bucket, up to a batch of them, the first @skip left out; counted. */
+static unsigned int vmc_scan_bucket(struct inet_ehash_bucket *bucket, unsigned int skip,
+				    struct sock **batch)
+{
+	struct hlist_nulls_node *node;
+	unsigned int n = 0;
+	struct sock *sk;
+
+	rcu_read_lock();
+	sk_nulls_for_each_rcu(sk, node, &bucket->chain) {
+		if (!vmc_scan_wants(sk) || (skip && skip--))
+			continue;
+		if (!refcount_inc_not_zero(&sk->sk_refcnt))
+			continue;
+		batch[n++] = sk;
+		if (n == VMC_SCAN_BATCH)
+			break;
+	}
+	rcu_read_unlock();
+	return n;
+}
+
+/* Returns how many could not be looked at because they are busy. */
+static unsigned int vmc_scan_table(struct inet_hashinfo *table)
+{
+	struct sock *batch[VMC_SCAN_BATCH];
+	unsigned int slot, n, i, skip, busy = 0;
+
+	for (slot = 0; slot <= table->ehash_mask; slot++) {
+		skip = 0;
+		do {
+			n = vmc_scan_bucket(&table->ehash[slot], skip, batch);
+			for (i = 0; i < n; i++) {
+				busy += !vmc_scan_hook(batch[i]);
+				/* what was not taken is met again */
+				skip += READ_ONCE(batch[i]->sk_prot) == vmc_base(batch[i]);
+				sock_put(batch[i]);
+			}
+		} while (n == VMC_SCAN_BATCH);
+		cond_resched();
+	}
+	return busy;
+}
+
+static void vmc_scan_settle(struct vmc_conn *conn, void *unused)
+{
+	WRITE_ONCE(conn->settled, true);
+}
+
+static void vmc_scan_work(struct work_struct *work)
+{
+	s64 before = atomic64_read(&vmc_nr_hooked);
+	struct inet_hashinfo *table, *common;
+	unsigned int busy;
+	struct net *net;
+
+	if (!atomic_read(&vmc_nr_peers) || READ_ONCE(vmc_leaving))
+		return;
+	common = init_net.ipv4.tcp_death_row.hashinfo;
+	busy = vmc_scan_table(common);
+	down_read(&net_rwsem);
+	for_each_net(net) {
+		table = net->ipv4.tcp_death_row.hashinfo;
+		if (table != common)
+			busy += vmc_scan_table(table);
+	}
+	up_read(&net_rwsem);
+	if (atomic64_read(&vmc_nr_hooked) != before) {
+		/* tasks between loading TCP's own pointer and asking for the lock */
+		synchronize_rcu_tasks();
+		vmc_conn_for_each(vmc_scan_settle, NULL);
+	}
+	if (busy && !READ_ONCE(vmc_leaving))
+		queue_delayed_work(vmc_wq, to_delayed_work(work), VMC_SCAN_AGAIN);
+}
+static DECLARE_DELAYED_WORK(vmc_scan, vmc_scan_work);
+
+/* Looks for connections to peers that are not watched yet. Any context. */
+void vmc_conn_scan(void)
+{
+	if (!READ_ONCE(vmc_leaving))
+		queue_delayed_work(vmc_wq, &vmc_scan, VMC_SCAN_DELAY);
+}
+
+/* The way to a peer became known: of an idle connection it may not have been. */
+static int vmc_neigh_event(struct notifier_block *nb, unsigned long event, void *arg)
+{
+	struct neighbour *n = arg;
+	struct vmc_peer *peer;
+	u8 mac[MAX_ADDR_LEN];
+
+	if (event != NETEVENT_NEIGH_UPDATE || !atomic_read(&vmc_nr_peers) ||
+	    !(READ_ONCE(n->nud_state) & NUD_VALID) || n->dev->type != ARPHRD_ETHER)
+		return NOTIFY_DONE;
+	neigh_ha_snapshot(mac, n, n->dev);
+	peer = vmc_peer_by_mac(mac);
+	if (peer) {
+		vmc_conn_scan();
+		vmc_peer_put(peer);
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block vmc_neigh_nb = { .notifier_call = vmc_neigh_event };
 
 /*
  * Our operations table on the socket too (splice reads it without asking
@@ -358,12 +525,23 @@ static void vmc_find_tp(struct tracepoint *tp, void *unused)
 
 int vmc_conn_init(void)
 {
+	int err;
+
 	for_each_kernel_tracepoint(vmc_find_tp, NULL);
 	if (!vmc_state_tp) {
 		pr_err("vmc: this kernel has no tracepoint inet_sock_set_state\n");
 		return -ENOENT;
 	}
-	return tracepoint_probe_register(vmc_state_tp, vmc_probe_state, NULL);
+	err = tracepoint_probe_register(vmc_state_tp, vmc_probe_state, NULL);
+	if (!err)
+		register_netevent_notifier(&vmc_neigh_nb);
+	return err;
+}
+
+/* For good: the driver is leaving. */
+void vmc_conn_stop_scan(void)
+{
+	cancel_delayed_work_sync(&vmc_scan);
 }
 
 /* Any watched socket but the first @skip. */
@@ -395,8 +573,10 @@ void vmc_conn_exit(void)
 	struct vmc_conn *conn;
 	unsigned int stuck = 0;
 
+	unregister_netevent_notifier(&vmc_neigh_nb);
 	tracepoint_probe_unregister(vmc_state_tp, vmc_probe_state, NULL);
 	tracepoint_synchronize_unregister();
+	vmc_conn_stop_scan();
 	while ((conn = vmc_conn_any(stuck)) || stuck) {
 		if (!conn) {
 			schedule_timeout_uninterruptible(HZ / 50);

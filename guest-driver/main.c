@@ -6,6 +6,9 @@
 #include "vmc.h"
 
 unsigned int vmc_ring_kb = 256;
+unsigned int vmc_first_ring_kb = 16;
+
+/* Both are sizes of a ring. */
 static int vmc_set_ring_kb(const char *val, const struct kernel_param *kp)
 {
 	unsigned int kb;
@@ -23,7 +26,13 @@ static const struct kernel_param_ops vmc_ring_kb_ops = {
 	.get = param_get_uint,
 };
 module_param_cb(ring_kb, &vmc_ring_kb_ops, &vmc_ring_kb, 0644);
-MODULE_PARM_DESC(ring_kb, "KiB of data in a new ring, a power of two from 4 to 256 (default 256)");
+MODULE_PARM_DESC(ring_kb, "KiB of data in a ring for bulk traffic, a power of two from 4 to 256 (default 256)");
+module_param_cb(first_ring_kb, &vmc_ring_kb_ops, &vmc_first_ring_kb, 0644);
+MODULE_PARM_DESC(first_ring_kb, "KiB of data in a ring for small messages, a power of two from 4 to 256 (default 16)");
+
+unsigned int vmc_idle_s = 5;
+module_param_named(idle_s, vmc_idle_s, uint, 0644);
+MODULE_PARM_DESC(idle_s, "seconds without traffic after which a stream gives its ring back, 0 for never (default 5)");
 
 unsigned int vmc_min_calls = 4;
 module_param_named(min_calls, vmc_min_calls, uint, 0644);
@@ -71,6 +80,7 @@ static int __init vmc_init(void)
 no_link:
 	WRITE_ONCE(vmc_leaving, true);
 	vmc_conn_exit();
+	vmc_conn_stop_scan();
 no_conn:
 	destroy_workqueue(vmc_wq);
 	return err;
@@ -83,6 +93,7 @@ static void __exit vmc_exit(void)
 	/* sockets first, while the peers can still hear of it; then the channels */
 	vmc_conn_exit();
 	vmc_link_exit();
+	vmc_conn_stop_scan();	/* the link may have asked for one meanwhile */
 	vmc_tx_exit();
 	vmc_mem_exit();
 	destroy_workqueue(vmc_wq);

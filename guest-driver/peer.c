@@ -62,6 +62,7 @@ int vmc_peer_add(const struct vmc_l_peer_add *m)
 	vmc_peer_put(old);
 	if (unlinked)
 		vmc_peer_put(old);
+	vmc_conn_scan();
 	return 0;
 }
 

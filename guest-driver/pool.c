@@ -9,7 +9,8 @@
 
 #include "vmc.h"
 
-#define VMC_RING_IDLE	(2 * HZ)
+#define VMC_RING_IDLE	(2 * HZ)	/* a free ring is kept that long */
+#define VMC_IDLE_SCAN	HZ
 
 /* ------------------------------------------------------------ our rings */
 
@@ -42,7 +43,8 @@ static void vmc_pool_rx_free(struct vmc_rxring *r)
 	kfree(r);
 }
 
-static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, enum vmc_reason *why)
+static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, unsigned int pages,
+					  enum vmc_reason *why)
 {
 	struct vmc_rxring *r;
 	u32 id;
@@ -52,8 +54,7 @@ static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, enum vmc_reason *
 			break;
 	/* one peer must not be able to use up what all of them share */
 	if (id == VMC_RINGS_MAX ||
-	    (ch->rx_rings + 1) * (1 + vmc_ring_kb / 4) + vmc_shared_stuck(ch->domid) >
-	    vmc_max_grants / 2) {
+	    ch->rx_pages + pages + vmc_shared_stuck(ch->domid) > vmc_max_grants / 2) {
 		*why = VMC_R_LIMIT;
 		return NULL;
 	}
@@ -62,7 +63,7 @@ static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, enum vmc_reason *
 		*why = VMC_R_NO_MEMORY;
 		return NULL;
 	}
-	if (vmc_shared_alloc(&r->mem, 1 + vmc_ring_kb / 4, ch->domid, why)) {
+	if (vmc_shared_alloc(&r->mem, pages, ch->domid, why)) {
 		kfree(r);
 		return NULL;
 	}
@@ -76,23 +77,50 @@ static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, enum vmc_reason *
 		return NULL;
 	}
 	ch->rx_rings++;
+	ch->rx_pages += pages;
 	rcu_assign_pointer(ch->rx[id], r);
 	return r;
 }
 
-/* A ring ready for a stream, its wait word armed, or NULL with the reason. */
-struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, enum vmc_reason *why)
+/* A size that a ring can have, near the one that the peer would like. */
+static unsigned int vmc_pool_pages(u32 want)
 {
+	u32 most = READ_ONCE(vmc_ring_kb) << 10;
+
+	return 1 + (rounddown_pow_of_two(clamp(want, VMC_RING_MIN_SIZE, most)) >> PAGE_SHIFT);
+}
+
+/* Takes a free ring of that size, or of any for 0. */
+static struct vmc_rxring *vmc_pool_rx_take(struct vmc_chan *ch, unsigned int pages)
+{
+	struct vmc_rxring *r;
+
+	list_for_each_entry(r, &ch->rx_free, node)
+		if (!pages || r->mem.pages == pages) {
+			list_del_init(&r->node);
+			return r;
+		}
+	return NULL;
+}
+
+/*
+ * A ring ready for a stream, its wait word armed, or NULL with the reason. Of
+ * about @want bytes; of any size if there is one and memory is short.
+ */
+struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, u32 want, enum vmc_reason *why)
+{
+	unsigned int pages = vmc_pool_pages(want);
 	struct vmc_ring_hdr *hdr;
 	struct vmc_rxring *r;
 
-	r = list_first_entry_or_null(&ch->rx_free, struct vmc_rxring, node);
-	if (r)
-		list_del_init(&r->node);
-	else
-		r = vmc_pool_rx_new(ch, why);
+	r = vmc_pool_rx_take(ch, pages);
+	if (!r)
+		r = vmc_pool_rx_new(ch, pages, why);
+	if (!r)
+		r = vmc_pool_rx_take(ch, 0);
 	if (!r)
 		return NULL;
+	*why = VMC_R_NONE;
 	hdr = r->mem.va;
 	vmc_ring_reset(hdr);
 	vmc_store(&hdr->cons_wait, 1);
@@ -168,6 +196,7 @@ int vmc_pool_rx_gone(struct vmc_chan *ch, u32 id)
 		return -EPROTO;
 	RCU_INIT_POINTER(ch->rx[id], NULL);
 	ch->rx_rings--;
+	ch->rx_pages -= r->mem.pages;
 	list_add(&r->node, &ch->rx_gone);
 	return 0;
 }
@@ -230,6 +259,17 @@ int vmc_pool_tx_map(struct vmc_txring *t)
 	return 0;
 }
 
+/* From now on the ring is this connection's to write. */
+void vmc_pool_tx_start(struct vmc_txring *t, struct vmc_conn *conn)
+{
+	t->busy = true;
+	t->idle_pos = 0;
+	t->idle_cons = 0;
+	t->idle_since = jiffies;
+	t->chan->streams = true;
+	rcu_assign_pointer(t->conn, conn);
+}
+
 /* The writer is finished with the ring, which is closed. Any context. */
 void vmc_pool_tx_done(struct vmc_txring *t)
 {
@@ -281,7 +321,8 @@ static void vmc_pool_settle(struct vmc_chan *ch)
 	}
 }
 
-static void vmc_pool_retire(struct vmc_chan *ch)
+/* Free rings that nobody wants any more. True if some are left to look at. */
+static bool vmc_pool_retire(struct vmc_chan *ch)
 {
 	struct vmc_rxring *r, *tmp;
 
@@ -294,8 +335,7 @@ static void vmc_pool_retire(struct vmc_chan *ch)
 		r->retiring = true;
 		vmc_chan_send(ch, &m);
 	}
-	if (!list_empty(&ch->rx_free))
-		mod_delayed_work(vmc_wq, &ch->trim, VMC_RING_IDLE / 2);
+	return !list_empty(&ch->rx_free);
 }
 
 /* Everything that waits for a grace period, with one for all. */
@@ -336,14 +376,73 @@ static void vmc_pool_end_closed(struct vmc_chan *ch)
 	}
 }
 
+/* Is there a reason for this writer to go back to TCP? */
+static enum vmc_reason vmc_pool_tx_idle(struct vmc_txring *t)
+{
+	unsigned long idle = READ_ONCE(vmc_idle_s) * HZ;
+	u64 pos = READ_ONCE(t->prod.pos), cons = vmc_load(&t->prod.hdr->cons);
+
+	if (pos != t->idle_pos || cons != t->idle_cons) {
+		t->idle_pos = pos;
+		t->idle_cons = cons;
+		t->idle_since = jiffies;
+		return VMC_R_NONE;
+	}
+	if (idle && time_after_eq(jiffies, t->idle_since + idle))
+		return VMC_R_IDLE;
+	/* the writer may wait for a reader that waits for what only TCP has room for */
+	if (pos != cons && vmc_load(&t->prod.hdr->prod_wait) &&
+	    time_after_eq(jiffies, t->idle_since + VMC_STALL))
+		return VMC_R_STALLED;
+	return VMC_R_NONE;
+}
+
+/*
+ * Streams that do not move go back to TCP, or all of them do; with traffic they
+ * will earn new rings. True if there are streams to look at again.
+ */
+static bool vmc_pool_end_idle(struct vmc_chan *ch, bool all)
+{
+	enum vmc_reason why = VMC_R_OPERATOR;
+	struct vmc_txring *t;
+	bool streams = false;
+	u32 id;
+
+	for (id = 0; id < VMC_RINGS_MAX; id++) {
+		t = rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex));
+		if (!t || !READ_ONCE(t->busy))
+			continue;
+		streams = true;
+		if (!all)
+			why = vmc_pool_tx_idle(t);
+		if (why)
+			vmc_pool_end_tx(t, why);
+		else if (vmc_load(&t->prod.hdr->prod_wait))
+			WRITE_ONCE(ch->tx_waiting, true);
+	}
+	return streams;
+}
+
 /* After each run of the channel's worker. */
 void vmc_pool_tidy(struct vmc_chan *ch)
 {
+	bool all, waiting;
+
 	if (!ch->dead && xchg(&ch->tx_closed, false))
 		vmc_pool_end_closed(ch);
 	vmc_pool_settle(ch);
-	if (!ch->dead)
-		vmc_pool_retire(ch);
+	if (!ch->dead) {
+		all = xchg(&ch->tx_end_all, false);
+		waiting = xchg(&ch->tx_waiting, false);
+		if (all || (ch->streams &&
+			    (waiting || time_after_eq(jiffies, ch->idle_scan)))) {
+			ch->streams = vmc_pool_end_idle(ch, all);
+			ch->idle_scan = jiffies + VMC_IDLE_SCAN;
+		}
+		if (vmc_pool_retire(ch) || ch->streams)
+			queue_delayed_work(vmc_wq, &ch->trim, READ_ONCE(ch->tx_waiting) ?
+					   VMC_STALL : VMC_IDLE_SCAN);
+	}
 	vmc_pool_reap(ch);
 }
 
@@ -399,5 +498,6 @@ void vmc_pool_end(struct vmc_chan *ch, enum vmc_reason why)
 		}
 	}
 	ch->rx_rings = 0;
+	ch->rx_pages = 0;
 	vmc_pool_reap(ch);
 }

@@ -5,20 +5,25 @@
 #include "vmc.h"
 
 /*
- * @kind: 1 OFFER, 2 ACCEPT. @by_opener: whether the prover opened the
- * connection. Both ends compute the same for the same arguments.
+ * @kind: 1 OFFER, 2 ACCEPT. @by_us: whether we are the prover. @opener: whether
+ * our end opened the connection. Both ends compute the same.
  */
-void vmc_proof(const struct vmc_conn *conn, u8 kind, bool by_opener, u32 offer_id,
+void vmc_proof(const struct vmc_conn *conn, u8 kind, bool by_us, bool opener, u32 offer_id,
 	       u32 ring_id, const u8 *nonce, u8 *out)
 {
+	/* the opener's SYN is counted in its bytes_acked */
+	struct vmc_proof_key key = {
+		.opener_iss = opener ? conn->iss + 1 : conn->irs,
+		.passive_iss = opener ? conn->irs : conn->iss,
+	};
 	struct vmc_proof_input in = {
 		.kind = kind,
-		.opener = by_opener,
+		.opener = by_us == opener,
 		.offer_id = offer_id,
 		.ring_id = ring_id,
 	};
 
-	if (conn->opener) {
+	if (opener) {
 		in.tuple = conn->tuple;
 	} else {
 		memcpy(in.tuple.saddr, conn->tuple.daddr, sizeof(in.tuple.saddr));
@@ -27,6 +32,5 @@ void vmc_proof(const struct vmc_conn *conn, u8 kind, bool by_opener, u32 offer_i
 		in.tuple.dport = conn->tuple.sport;
 	}
 	memcpy(in.nonce, nonce, VMC_NONCE_LEN);
-	blake2s(out, (const u8 *)&in, (const u8 *)&conn->key, VMC_PROOF_LEN, sizeof(in),
-		sizeof(conn->key));
+	blake2s(out, (const u8 *)&in, (const u8 *)&key, VMC_PROOF_LEN, sizeof(in), sizeof(key));
 }

@@ -13,14 +13,15 @@
 
 /* -------------------------------------------------------------- offers */
 
-static void vmc_rx_reject(struct vmc_chan *ch, u32 offer_id, enum vmc_reason why)
+static void vmc_rx_reject(struct vmc_chan *ch, u32 offer_id, const struct vmc_conn *conn,
+			  enum vmc_reason why)
 {
 	struct vmc_c_reject m = {
 		.h = { VMC_C_REJECT, sizeof(m), offer_id },
 		.reason = why,
 	};
 
-	vmc_count(why);
+	vmc_fallback(conn, why);
 	vmc_chan_send(ch, &m.h);
 }
 
@@ -62,9 +63,12 @@ static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 		return VMC_R_NOT_READY;
 	if (READ_ONCE(sk->sk_user_data))
 		return VMC_R_FOREIGN_USER;
+	if (sk->sk_shutdown & RCV_SHUTDOWN)
+		return VMC_R_SHUTDOWN;
 	if (sk->sk_rcvlowat > 1 || tcp_sk(sk)->recvmsg_inq)
 		return VMC_R_SOCKOPT;
-	if (!vmc_conn_ops(conn) || !conn->rx_seen || vmc_rx_native_sleeper(sk))
+	if (!vmc_conn_ops(conn) || !conn->rx_seen || !vmc_conn_is_quiet(conn) ||
+	    vmc_rx_native_sleeper(sk))
 		return VMC_R_NOT_READY;
 	return VMC_R_NONE;
 }
@@ -88,13 +92,15 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	struct vmc_c_accept answer = {
 		.h = { VMC_C_ACCEPT, sizeof(answer), m->h.id },
 	};
-	struct vmc_conn *conn = vmc_conn_by_offer(m);
 	enum vmc_reason why = VMC_R_NONE;
 	struct vmc_rxring *r = NULL;
+	struct vmc_conn *conn;
+	bool opener;
 
+	conn = vmc_conn_by_offer(m, &opener);
 	if (IS_ERR(conn)) {
-		vmc_rx_reject(ch, m->h.id, PTR_ERR(conn) == -EACCES ? VMC_R_PROOF :
-								     VMC_R_NO_SOCKET);
+		vmc_rx_reject(ch, m->h.id, NULL, PTR_ERR(conn) == -EACCES ? VMC_R_PROOF :
+									   VMC_R_NO_SOCKET);
 		return;
 	}
 	/*
@@ -103,14 +109,14 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	 * fault, and the channel must not be.
 	 */
 	if (!READ_ONCE(conn->sk->sk_socket) || !vmc_rx_lock_soon(conn)) {
-		vmc_rx_reject(ch, m->h.id, VMC_R_NOT_READY);
+		vmc_rx_reject(ch, m->h.id, conn, VMC_R_NOT_READY);
 		vmc_conn_put(conn);
 		return;
 	}
 	lock_sock(conn->sk);
 	why = vmc_rx_obstacle(conn);
 	if (!why)
-		r = vmc_pool_rx_get(ch, &why);
+		r = vmc_pool_rx_get(ch, m->want_bytes, &why);
 	if (r) {
 		rcu_assign_pointer(r->conn, conn);
 		rcu_assign_pointer(conn->rx, r);
@@ -122,10 +128,10 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 
 	if (r) {
 		answer.ring_id = r->id;
-		vmc_proof(conn, 2, conn->opener, m->h.id, r->id, m->nonce, answer.proof);
+		vmc_proof(conn, 2, true, opener, m->h.id, r->id, m->nonce, answer.proof);
 		vmc_chan_send(ch, &answer.h);
 	} else {
-		vmc_rx_reject(ch, m->h.id, why);
+		vmc_rx_reject(ch, m->h.id, conn, why);
 	}
 	vmc_conn_put(conn);
 }

@@ -3,11 +3,22 @@
 #include <linux/debugfs.h>
 #include <linux/seq_file.h>
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
 #include "vmc.h"
 
 static struct dentry *vmc_debugfs;
 
-static const char *const vmc_reason_name[VMC_R_MAX] = VMC_REASON_NAMES;
+const char *const vmc_reason_name[VMC_R_MAX] = VMC_REASON_NAMES;
+
+/* @conn is not, or no more, local; NULL if it is not known which. */
+void vmc_fallback(const struct vmc_conn *conn, enum vmc_reason why)
+{
+	static const struct vmc_tuple unknown;
+
+	vmc_count(why);
+	trace_vmc_fallback(conn ? &conn->tuple : &unknown, vmc_reason_name[why]);
+}
 
 void vmc_status_fill_chan(struct vmc_l_stats_chan *m, struct vmc_chan *ch)
 {
@@ -104,11 +115,48 @@ static int vmc_sockets_show(struct seq_file *s, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(vmc_sockets);
 
+static void vmc_switch_rx(struct vmc_conn *conn, void *unused)
+{
+	vmc_rx_close(conn);
+}
+
+static void vmc_switch_tx(struct vmc_chan *ch, void *unused)
+{
+	WRITE_ONCE(ch->tx_end_all, true);
+	vmc_chan_queue(ch);
+}
+
+/* "tx" or "rx": every stream goes back to TCP, by its writer or by its reader. */
+static ssize_t vmc_switch_write(struct file *file, const char __user *user, size_t len,
+				loff_t *pos)
+{
+	char word[8];
+
+	if (len >= sizeof(word))
+		return -EINVAL;
+	if (copy_from_user(word, user, len))
+		return -EFAULT;
+	word[len] = 0;
+	if (sysfs_streq(word, "rx"))
+		vmc_conn_for_each(vmc_switch_rx, NULL);
+	else if (sysfs_streq(word, "tx"))
+		vmc_link_for_each_chan(vmc_switch_tx, NULL);
+	else
+		return -EINVAL;
+	return len;
+}
+
+static const struct file_operations vmc_switch_fops = {
+	.owner = THIS_MODULE,
+	.write = vmc_switch_write,
+};
+
 void vmc_status_init(void)
 {
 	vmc_debugfs = debugfs_create_dir("vmc", NULL);
 	debugfs_create_file("status", 0400, vmc_debugfs, NULL, &vmc_status_fops);
 	debugfs_create_file("sockets", 0400, vmc_debugfs, NULL, &vmc_sockets_fops);
+	debugfs_create_file("switch", 0200, vmc_debugfs, NULL, &vmc_switch_fops);
 }
 
 void vmc_status_exit(void)

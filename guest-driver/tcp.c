@@ -138,6 +138,9 @@ static void vmc_tcp_shutdown(struct sock *sk, int how)
 			conn->tx_never = true;
 			vmc_tx_end(conn, VMC_R_SHUTDOWN);
 		}
+		/* TCP has its own mind about what comes after this */
+		if (how & RCV_SHUTDOWN)
+			vmc_rx_close(conn);
 		vmc_conn_put(conn);
 	}
 	vmc_base(sk)->shutdown(sk, how);

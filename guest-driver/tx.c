@@ -8,10 +8,12 @@
 #include <crypto/algapi.h>
 
 #include "poll.h"
+#include "trace.h"
 #include "vmc.h"
 
 #define VMC_TX_CHUNK	(64u << 10)	/* published at once, so that the reader can start */
 #define VMC_TX_REFUSALS	8		/* temporary ones, before we stop asking */
+#define VMC_TX_BULK	4096		/* bytes in a send, on average: bulk traffic */
 
 /* Offers that wait for an answer: id to connection (counted). */
 static DEFINE_XARRAY_FLAGS(vmc_offers, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_BH);
@@ -69,13 +71,24 @@ static void vmc_tx_withdraw(struct vmc_conn *conn)
 		vmc_offer_free(offer);
 }
 
+/* The ring that suits what the connection has sent so far. */
+static u32 vmc_tx_want(const struct vmc_conn *conn)
+{
+	u32 most = READ_ONCE(vmc_ring_kb) << 10;
+
+	if (conn->bulk || conn->tx_tcp_bytes >= (u64)conn->tx_calls * VMC_TX_BULK)
+		return most;
+	return min(most, READ_ONCE(vmc_first_ring_kb) << 10);
+}
+
 static void vmc_tx_offer(struct vmc_conn *conn)
 {
 	struct vmc_c_offer m = {
 		.h = { VMC_C_OFFER, sizeof(m), 0 },
 		.tuple = conn->tuple,
-		.want_bytes = vmc_ring_kb << 10,
+		.want_bytes = vmc_tx_want(conn),
 	};
+	u8 role = READ_ONCE(conn->role);
 	struct vmc_offer *offer;
 	struct vmc_chan *ch;
 
@@ -85,7 +98,7 @@ static void vmc_tx_offer(struct vmc_conn *conn)
 		ch = NULL;
 	rcu_read_unlock();
 	if (!ch) {
-		vmc_count(VMC_R_NO_CHANNEL);
+		vmc_fallback(conn, VMC_R_NO_CHANNEL);
 		return;
 	}
 	offer = kmalloc(sizeof(*offer), GFP_KERNEL);
@@ -102,7 +115,9 @@ static void vmc_tx_offer(struct vmc_conn *conn)
 	get_random_bytes(conn->nonce, sizeof(conn->nonce));
 	memcpy(m.nonce, conn->nonce, sizeof(m.nonce));
 	m.h.id = conn->offer_id;
-	vmc_proof(conn, 1, conn->opener, m.h.id, 0, m.nonce, m.proof);
+	if (role != VMC_ROLE_UNKNOWN)
+		conn->offer_opener = role == VMC_ROLE_OPENER;
+	vmc_proof(conn, 1, true, conn->offer_opener, m.h.id, 0, m.nonce, m.proof);
 	WRITE_ONCE(conn->tx_state, VMC_TX_OFFERED);
 	smp_mb();	/* pairs with the end of a channel: dead, then it forgets its offers */
 	if (READ_ONCE(ch->dead))
@@ -112,7 +127,7 @@ static void vmc_tx_offer(struct vmc_conn *conn)
 	return;
 
 no_memory:
-	vmc_count(VMC_R_NO_MEMORY);
+	vmc_fallback(conn, VMC_R_NO_MEMORY);
 	vmc_chan_put(ch);
 }
 
@@ -144,15 +159,31 @@ static struct vmc_offer *vmc_offer_take(struct vmc_chan *ch, u32 id)
 	return offer;
 }
 
+/* The proof failed: was it made in a role that we are not, or may not be, in? */
+static bool vmc_tx_other_role(struct vmc_conn *conn)
+{
+	u8 role = READ_ONCE(conn->role);
+
+	if (role != VMC_ROLE_UNKNOWN)	/* the peer's own offer may have told us meanwhile */
+		return conn->offer_opener != (role == VMC_ROLE_OPENER);
+	if (conn->offer_guessed)
+		return false;
+	conn->offer_guessed = true;
+	conn->offer_opener = !conn->offer_opener;
+	return true;
+}
+
 /* Back to TCP without having been local; asks again later unless @why is final. */
 static void vmc_tx_refused(struct vmc_conn *conn, u32 offer_id, enum vmc_reason why)
 {
-	vmc_count(why);
+	vmc_fallback(conn, why);
 	if (conn->tx_state != VMC_TX_OFFERED || conn->offer_id != offer_id)
 		return;
 	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
 	conn->tx_calls = 0;
 	conn->tx_tcp_bytes = 0;
+	if (why == VMC_R_PROOF && vmc_tx_other_role(conn))
+		return;
 	if (why == VMC_R_PROOF || why == VMC_R_FOREIGN_USER || why == VMC_R_SOCKOPT ||
 	    (why != VMC_R_NOT_READY && ++conn->tx_refusals >= VMC_TX_REFUSALS))
 		conn->tx_never = true;
@@ -198,7 +229,7 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 		why = VMC_R_MAP;
 
 	lock_sock(conn->sk);
-	vmc_proof(conn, 2, !conn->opener, m->h.id, m->ring_id, conn->nonce, proof);
+	vmc_proof(conn, 2, false, conn->offer_opener, m->h.id, m->ring_id, conn->nonce, proof);
 	if (!why && crypto_memneq(proof, m->proof, sizeof(proof)))
 		why = VMC_R_PROOF;
 	if (!why && (conn->detached || conn->tx_never || conn->tx_state != VMC_TX_OFFERED ||
@@ -210,8 +241,8 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 			vmc_ring_prod_close(&t->prod);
 		vmc_pool_tx_done(t);
 	} else {
-		t->busy = true;
-		rcu_assign_pointer(t->conn, conn);
+		WRITE_ONCE(conn->role, conn->offer_opener ? VMC_ROLE_OPENER : VMC_ROLE_PASSIVE);
+		vmc_pool_tx_start(t, conn);
 		rcu_assign_pointer(conn->tx, t);
 		WRITE_ONCE(conn->tx_state, VMC_TX_READY);
 	}
@@ -250,7 +281,7 @@ static bool vmc_tx_open(struct vmc_conn *conn, struct vmc_txring *t)
 	struct sock *sk = conn->sk;
 	struct tcp_sock *tp = tcp_sk(sk);
 
-	if (sk->sk_write_pending)
+	if (sk->sk_write_pending || !vmc_conn_is_quiet(conn))
 		return false;
 	/*
 	 * A corked tail (TCP_CORK, MSG_MORE) would reach the reader only when the
@@ -261,6 +292,7 @@ static bool vmc_tx_open(struct vmc_conn *conn, struct vmc_txring *t)
 		return false;
 	vmc_store(&t->prod.hdr->boundary, tp->write_seq);
 	WRITE_ONCE(conn->tx_state, VMC_TX_LOCAL);
+	trace_vmc_local(&conn->tuple, t->chan->domid, t->id, t->prod.size);
 	atomic_inc(&t->chan->tx_streams);
 	atomic64_inc(&t->chan->takeovers);
 	return true;
@@ -275,7 +307,7 @@ void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why)
 		vmc_tx_withdraw(conn);
 	if (!t)
 		return;
-	vmc_count(why);
+	vmc_fallback(conn, why);
 	vmc_ring_prod_close(&t->prod);
 	if (conn->tx_state == VMC_TX_LOCAL) {
 		atomic_dec(&t->chan->tx_streams);
@@ -284,6 +316,8 @@ void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why)
 	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
 	conn->tx_calls = 0;
 	conn->tx_tcp_bytes = 0;
+	if (why == VMC_R_IDLE)
+		conn->bulk = false;
 	RCU_INIT_POINTER(conn->tx, NULL);
 	vmc_pool_tx_done(t);
 	if (conn->sk->sk_socket)
@@ -309,6 +343,12 @@ static u32 vmc_tx_copy(struct vmc_txring *t, struct iov_iter *from, u32 len)
 	return done;
 }
 
+/* A ring may be smaller than what TCP would take without waiting. */
+static bool vmc_tx_is_small(const struct vmc_txring *t)
+{
+	return t->prod.size < READ_ONCE(vmc_ring_kb) << 10;
+}
+
 /*
  * For tcp_poll() and sk_stream_write_space(), without a lock: is there space?
  * Asks to be woken if not. *local: whether it is the ring that decides.
@@ -325,11 +365,13 @@ bool vmc_tx_writable(const struct sock *sk, bool *local)
 	t = conn ? rcu_dereference(conn->tx) : NULL;
 	if (t && READ_ONCE(conn->tx_state) == VMC_TX_LOCAL) {
 		*local = true;
-		ready = vmc_ring_prod_ready(&t->prod, t->prod.size / 2);
+		ready = vmc_tx_is_small(t) || vmc_ring_prod_ready(&t->prod, t->prod.size / 2);
 		if (!ready) {
 			vmc_store(&t->prod.hdr->prod_wait, 1);
 			vmc_mb();
 			ready = vmc_ring_prod_ready(&t->prod, t->prod.size / 2);
+			if (!ready)
+				vmc_chan_tx_waits(t->chan);
 		}
 	}
 	rcu_read_unlock();
@@ -387,6 +429,7 @@ static int vmc_tx_wait(struct vmc_conn *conn, u32 want, long *timeo)
 	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
 	t = rcu_dereference_protected(conn->tx, lockdep_sock_is_held(sk));
 	if (t && !vmc_ring_prod_arm(&t->prod, want)) {
+		vmc_chan_tx_waits(t->chan);
 		if (!*timeo)
 			err = -EAGAIN;
 		else if (signal_pending(current))
@@ -414,6 +457,20 @@ static void vmc_tx_broken(struct vmc_conn *conn, struct vmc_txring *t)
 	conn->tx_never = true;
 	conn->broken = true;
 	vmc_tx_end(conn, VMC_R_PROTOCOL);
+}
+
+/*
+ * A small ring that is full is no reason to wait: the stream goes over TCP until
+ * the peer has given it a large one. True if so.
+ */
+static bool vmc_tx_grow(struct vmc_conn *conn, const struct vmc_txring *t)
+{
+	if (conn->tx_never || !vmc_tx_is_small(t))
+		return false;
+	conn->bulk = true;
+	vmc_tx_end(conn, VMC_R_GROW);
+	vmc_tx_offer(conn);
+	return true;
 }
 
 /*
@@ -446,6 +503,8 @@ int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 		want = min(n, t->prod.size / 4);
 		space = vmc_ring_prod_space(&t->prod, n);
 		if (space >= 0 && space < want && !vmc_ring_prod_closed(&t->prod)) {
+			if (vmc_tx_grow(conn, t))
+				continue;
 			err = vmc_tx_wait(conn, want, &timeo);
 			if (err)
 				goto error;

@@ -40,6 +40,8 @@ static_assert(PAGE_SIZE == VMC_PAGE_SIZE, "rings are made of 4 KiB pages");
 /* ------------------------------------------------------------ main.c */
 
 extern unsigned int vmc_ring_kb;
+extern unsigned int vmc_first_ring_kb;
+extern unsigned int vmc_idle_s;
 extern unsigned int vmc_min_calls;
 extern unsigned int vmc_min_bytes;
 extern unsigned int vmc_poll_us;
@@ -55,6 +57,10 @@ static inline void vmc_count(enum vmc_reason why)
 {
 	atomic64_inc(&vmc_reasons[why]);
 }
+
+struct vmc_conn;
+void vmc_fallback(const struct vmc_conn *conn, enum vmc_reason why);
+extern const char *const vmc_reason_name[VMC_R_MAX];
 
 /* ------------------------------------------------------------- mem.c */
 
@@ -127,8 +133,6 @@ void vmc_peer_refused(struct vmc_peer *peer, enum vmc_reason why);
 
 /* ------------------------------------------------------------ pool.c */
 
-struct vmc_conn;
-
 /* A ring of ours, written by the peer. */
 struct vmc_rxring {
 	struct vmc_chan *chan;
@@ -158,19 +162,25 @@ struct vmc_txring {
 	struct list_head node;		/* chan->tx_gone */
 	bool mapped;			/* chan->mutex */
 	bool busy;			/* given to a writer; cleared by the writer */
+	u64 idle_pos;			/* chan->mutex: positions when last looked at, */
+	u64 idle_cons;
+	unsigned long idle_since;	/* unchanged since */
 };
 
 /* all but release and tx_done: chan->mutex held */
-struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, enum vmc_reason *why);
+struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, u32 want, enum vmc_reason *why);
 void vmc_pool_rx_release(struct vmc_rxring *r);
 int vmc_pool_rx_done(struct vmc_chan *ch, u32 id);
 int vmc_pool_rx_gone(struct vmc_chan *ch, u32 id);
 int vmc_pool_tx_add(struct vmc_chan *ch, const struct vmc_c_ring_add *m);
 int vmc_pool_tx_del(struct vmc_chan *ch, u32 id);
 int vmc_pool_tx_map(struct vmc_txring *t);
+void vmc_pool_tx_start(struct vmc_txring *t, struct vmc_conn *conn);
 void vmc_pool_tx_done(struct vmc_txring *t);
 void vmc_pool_tidy(struct vmc_chan *ch);
 void vmc_pool_end(struct vmc_chan *ch, enum vmc_reason why);
+
+#define VMC_STALL	(HZ / 10)	/* a writer waits so long for a reader that does nothing */
 
 static inline void *vmc_rxring_data(const struct vmc_rxring *r)
 {
@@ -232,7 +242,12 @@ struct vmc_chan {
 	struct vmc_rxring __rcu *rx[VMC_RINGS_MAX];
 	struct vmc_txring __rcu *tx[VMC_RINGS_MAX];
 	unsigned int rx_rings;
+	unsigned long idle_scan;	/* when to look for idle streams again */
+	unsigned int rx_pages;
+	bool streams;			/* we may have some: look for idle ones */
+	bool tx_waiting;		/* a writer waits for space */
 	bool tx_closed;			/* a reader closed a ring that we write */
+	bool tx_end_all;		/* an operator wants it */
 
 	atomic_t tx_streams;
 	atomic_t rx_streams;
@@ -258,6 +273,7 @@ int vmc_chan_send(struct vmc_chan *ch, const struct vmc_msg *m);
 void vmc_chan_bell_data(struct vmc_chan *ch, u32 ring);
 void vmc_chan_bell_space(struct vmc_chan *ch, u32 ring);
 void vmc_chan_queue(struct vmc_chan *ch);
+void vmc_chan_tx_waits(struct vmc_chan *ch);
 
 /* ------------------------------------------------------------ link.c */
 
@@ -283,6 +299,16 @@ enum vmc_rx_state {
 	VMC_RX_SEGMENT,		/* boundary known */
 };
 
+/*
+ * Which end of the connection we are. The socket does not tell; a connection that
+ * was there before the driver finds it out by its first proof.
+ */
+enum vmc_role {
+	VMC_ROLE_UNKNOWN = 0,
+	VMC_ROLE_OPENER,
+	VMC_ROLE_PASSIVE,
+};
+
 /* What one side has learned about its waits; see poll.h. */
 struct vmc_poll {
 	u32 ns;
@@ -297,9 +323,12 @@ struct vmc_conn {
 	struct rcu_head rcu;
 	struct sock *sk;
 	struct vmc_tuple tuple;		/* saddr: ours */
-	struct vmc_proof_key key;
-	bool opener;
+	u32 iss;			/* ours and theirs, as this end derives them */
+	u32 irs;
+	u8 role;			/* enum vmc_role */
 	u8 mac[ETH_ALEN];
+	bool settled;			/* nobody is about to enter TCP past our tables */
+	bool quiet;			/* ... and nobody waits for the lock on that way; socket lock */
 	bool detached;			/* out of the tables, sk_prot restored */
 	struct vmc_peer *peer;		/* socket lock */
 
@@ -310,7 +339,10 @@ struct vmc_conn {
 	bool broken;			/* the peer broke the ring: to be reset */
 	u32 tx_calls;
 	u64 tx_tcp_bytes;
+	bool bulk;			/* a small ring was full */
 	u32 offer_id;
+	bool offer_opener;		/* the role that offers are made in */
+	bool offer_guessed;		/* both roles were tried */
 	u8 nonce[VMC_NONCE_LEN];
 	struct vmc_txring __rcu *tx;
 	struct vmc_poll tx_poll;
@@ -331,7 +363,10 @@ int vmc_conn_init(void);
 void vmc_conn_exit(void);
 struct vmc_conn *vmc_conn_get(const struct sock *sk);
 struct vmc_conn *vmc_conn_peek(const struct sock *sk);
-struct vmc_conn *vmc_conn_by_offer(const struct vmc_c_offer *m);
+struct vmc_conn *vmc_conn_by_offer(const struct vmc_c_offer *m, bool *opener);
+bool vmc_conn_is_quiet(struct vmc_conn *conn);
+void vmc_conn_scan(void);
+void vmc_conn_stop_scan(void);
 void vmc_conn_put(struct vmc_conn *conn);
 void vmc_conn_detach(struct vmc_conn *conn);
 bool vmc_conn_ops(struct vmc_conn *conn);
@@ -341,7 +376,7 @@ struct proto *vmc_base(const struct sock *sk);
 
 /* ----------------------------------------------------------- proof.c */
 
-void vmc_proof(const struct vmc_conn *conn, u8 kind, bool by_opener, u32 offer_id,
+void vmc_proof(const struct vmc_conn *conn, u8 kind, bool by_us, bool opener, u32 offer_id,
 	       u32 ring_id, const u8 *nonce, u8 *out);
 
 /* -------------------------------------------------- tx.c, rx.c, tcp.c */

@@ -20,7 +20,7 @@
 #define VMC_PROTO_MIN		1u
 #define VMC_PROTO_MAX		1u
 
-#define VMC_MSG_MAX		256u	/* bytes, header included */
+#define VMC_MSG_MAX		296u	/* bytes, header included */
 #define VMC_VERSION_LEN		32u	/* printable, NUL-terminated */
 #define VMC_MACS_MAX		4u	/* vifs of a guest that a peer is told */
 #define VMC_RINGS_MAX		1024u	/* rings that one guest owns on one channel */
@@ -63,6 +63,10 @@ enum vmc_reason {	/* why something is not, or no longer, local */
 	VMC_R_LIMIT,		/* a fixed limit of the protocol */
 	VMC_R_PREPARE,		/* vmcd asked to go remote */
 	VMC_R_TIMEOUT,
+	VMC_R_IDLE,		/* no traffic: the ring was given back */
+	VMC_R_GROW,		/* a larger ring is asked for */
+	VMC_R_STALLED,		/* the reader does not read: TCP's buffers come on top of the ring */
+	VMC_R_OPERATOR,		/* somebody with the right to do so said so */
 	VMC_R_MAX
 };
 
@@ -72,7 +76,8 @@ enum vmc_reason {	/* why something is not, or no longer, local */
 	"not-ready", "proof", "no-memory", "no-grants", "no-port",	\
 	"foreign-user", "sockopt", "oob", "shutdown", "peer-closed",	\
 	"peer-gone", "unload", "protocol", "version", "map", "limit",	\
-	"prepare", "timeout" }
+	"prepare", "timeout", "idle", "grow", "stalled",		\
+	"operator" }
 
 /* ------------------------------------------------------------- the link */
 
@@ -232,7 +237,7 @@ struct vmc_l_stats_chan {
 };
 VMC_ASSERT(sizeof(struct vmc_l_stats_chan) == 96, "STATS_CHAN");
 
-#define VMC_STATS_REASONS	24u
+#define VMC_STATS_REASONS	32u
 struct vmc_l_stats_end {
 	struct vmc_msg h;
 	__u32 sockets;		/* hooked now */
@@ -243,7 +248,7 @@ struct vmc_l_stats_end {
 	__u32 mapped;		/* foreign pages mapped now */
 	__u64 reasons[VMC_STATS_REASONS];	/* fallbacks, by enum vmc_reason */
 };
-VMC_ASSERT(sizeof(struct vmc_l_stats_end) == 232, "STATS_END");
+VMC_ASSERT(sizeof(struct vmc_l_stats_end) == 296, "STATS_END");
 VMC_ASSERT((unsigned int)VMC_R_MAX <= VMC_STATS_REASONS, "room for every reason");
 
 /* ------------------------------------------------- between two guests */

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# lab: pv
+# long: pvh pv-6.12
+# Connections that were open before the driver was loaded go through shared memory; idle ones give their rings back.
+# limit: 400
+for guest in g1 g2; do there $guest "rmmod vmc"; done
+serve g1 g2
+dmesg_mark g1 g2
+hold up g1 g2 21
+hold down g2 g1 22
+for guest in g1 g2; do there $guest "modprobe vmc"; done
+for guest in g1 g2; do wait_for 20 "connected $guest" "$guest to connect"; done
+# six connections from either side, both directions of each
+wait_for 60 "[ \"\$(vmc_chan g1 tx_streams)\" -ge 6 ] && [ \"\$(vmc_chan g2 tx_streams)\" -ge 6 ]" "streams to be local"
+assert_ge "$(vmc_status g1 sockets)" 12 "sockets that g1 watches"
+# the sending side of a connection that its own side did not open is proved, too
+there g1 "cat /sys/kernel/debug/vmc/sockets"
+for guest in g1 g2; do
+	local_in=$(there $guest "grep ' rx [12] ' /sys/kernel/debug/vmc/sockets | grep -c :$PORT")
+	assert_ge "$local_in" 6 "streams that $guest reads locally"
+done
+# paused programs are idle ones: no ring is kept for them
+for guest in g1 g2; do there $guest "pkill -STOP -x vmc-hold; pkill -STOP -x vmc-traffic; true"; done
+for guest in g1 g2; do
+	wait_for 30 "in_use $guest | grep -qx 'tx_streams 0'" "no stream from $guest"
+done
+assert_ge "$(vmc_reason g1 idle)" 1 "streams that were idle"
+for guest in g1 g2; do there $guest "pkill -CONT -x vmc-hold; pkill -CONT -x vmc-traffic; true"; done
+wait_for 60 "[ \"\$(vmc_chan g1 tx_streams)\" -ge 2 ]" "streams to be local again"
+for guest in g1 g2; do stop_holding $guest; done
+finish up 60
+finish down 60
+serve_clean g1 g2
+dmesg_clean g1 g2
