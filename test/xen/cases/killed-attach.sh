@@ -12,11 +12,12 @@ pid=$(vmcd_pid)
 # Runs in Dom0, where looking is quick: create, wait for a moment, destroy.
 kill_at() {	# WHAT CONDITION-IN-DOM0
 	local id
-	id=$(LIMIT=150 dom0 "xl create -q /etc/xen/lab/g3.cfg >/tmp/create.log 2>&1 &
+	id=$(LIMIT=150 dom0 "old=\$(xenstore-list /local/domain | sort -n | tail -n 1)
+		xl create -q /etc/xen/lab/g3.cfg >/tmp/create.log 2>&1 &
 		# with pauses: the toolstack needs Dom0's one CPU, too
-		until id=\$(xl domid g3 2>/dev/null) && [ -n \"\$id\" ]; do sleep 0.05; done
+		until id=\$(xenstore-list /local/domain | sort -n | tail -n 1) && [ \$id -gt \$old ]; do sleep 0.2; done
 		front=/local/domain/\$id/device/vmc/0; back=/local/domain/0/backend/vmc/\$id/0
-		until $2; do sleep 0.05; done
+		until $2; do sleep 0.2; done
 		wait; xl destroy \$id && echo \$id") || die "$1"
 	wait_for 15 "! dom0 xenstore-exists /local/domain/0/backend/vmc/$id" "$1: the backend's directory to go"
 	wait_for 15 "no_zombies" "$1: no zombies"

@@ -144,8 +144,8 @@ put_traffic() {	# GUEST...
 
 # Starts the server on each of the guests, anew.
 serve() {	# GUEST... [-- OPTIONS]
-	local guest options=
-	case "$*" in *' -- '*) options=${*#* -- } ;; esac
+	local guest options= all="$*"
+	case $all in *' -- '*) options=${all#* -- } ;; esac
 	for guest; do
 		[ "$guest" != -- ] || break
 		stop_traffic "$guest"
