@@ -52,6 +52,14 @@ static bool vmc_rx_native_sleeper(struct sock *sk)
 	return n > sk->sk_write_pending;	/* those are TCP's writers */
 }
 
+/* Options that are about packets, or about TCP's own queue: SO_TIMESTAMP and the like, SO_PEEK_OFF. */
+static bool vmc_rx_wants_tcp(const struct sock *sk)
+{
+	return sock_flag(sk, SOCK_RCVTSTAMP) || READ_ONCE(sk->sk_peek_off) >= 0 ||
+	       READ_ONCE(sk->sk_tsflags) & (SOF_TIMESTAMPING_RX_SOFTWARE |
+					    SOF_TIMESTAMPING_RX_HARDWARE);
+}
+
 /* Why this socket's reader stays with TCP, now or for good. rx_mutex and socket lock. */
 static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 {
@@ -65,7 +73,7 @@ static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 		return VMC_R_FOREIGN_USER;
 	if (sk->sk_shutdown & RCV_SHUTDOWN)
 		return VMC_R_SHUTDOWN;
-	if (sk->sk_rcvlowat > 1 || tcp_sk(sk)->recvmsg_inq)
+	if (sk->sk_rcvlowat > 1 || tcp_sk(sk)->recvmsg_inq || vmc_rx_wants_tcp(sk))
 		return VMC_R_SOCKOPT;
 	if (!vmc_conn_ops(conn) || !conn->rx_seen || !vmc_conn_is_quiet(conn) ||
 	    vmc_rx_native_sleeper(sk))
@@ -679,6 +687,11 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 		 */
 		lock_sock(sk);
 		conn->rx_seen = vmc_conn_ops(conn);
+		release_sock(sk);
+	}
+	if (unlikely(vmc_rx_wants_tcp(sk)) && rcu_access_pointer(conn->rx)) {
+		lock_sock(sk);
+		vmc_rx_to_tcp(conn);
 		release_sock(sk);
 	}
 	for (;;) {

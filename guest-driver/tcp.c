@@ -37,6 +37,7 @@ static int vmc_tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 	if (unlikely(msg->msg_flags & MSG_OOB))
 		why = VMC_R_OOB;
 	else if (unlikely(msg->msg_controllen || msg->msg_flags & MSG_FASTOPEN ||
+			  READ_ONCE(sk->sk_tsflags) & SOF_TIMESTAMPING_TX_RECORD_MASK ||
 			  (msg->msg_flags & MSG_ZEROCOPY && sock_flag(sk, SOCK_ZEROCOPY))))
 		why = VMC_R_SOCKOPT;
 	if (why == VMC_R_OOB)

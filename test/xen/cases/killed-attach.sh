@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # long: pv
 # Guests destroyed at any point of their start leave nothing behind and disturb nobody.
-# limit: 500
+# limit: 900
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2

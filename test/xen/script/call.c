@@ -364,6 +364,10 @@ void end_do(struct end *e, const struct step *st, struct outcome *o)
 	socklen_t len = sizeof(o->extra);
 
 	memset(o, 0, sizeof(*o));
+	if (st->action == A_END) {
+		end_close(e);
+		return;
+	}
 	if (!come_to_rest(e, st, o))
 		return;
 	switch (st->action) {

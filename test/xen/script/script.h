@@ -37,7 +37,7 @@ enum action {
 	/* what an agent is asked besides */
 	A_LISTEN = 100,	/* ret: the port */
 	A_ACCEPT,
-	A_END,
+	A_END,		/* closes, whatever the state */
 };
 
 struct step {
