@@ -623,6 +623,8 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 		len = min_t(size_t, len, left);
 		goto tcp;
 	}
+	if (avail > 0 && !len)
+		return 0;
 	if (avail > 0 && flags & MSG_PEEK)
 		return vmc_rx_copy(conn, r, msg, min_t(size_t, len, avail), flags);
 	if (avail > 0)
@@ -676,8 +678,6 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 	int target = sock_rcvlowat(sk, flags & MSG_WAITALL, len);
 	int copied = 0, peeked = 0, ret;
 
-	if (!len && rcu_access_pointer(conn->rx))
-		return 0;
 	mutex_lock(&conn->rx_mutex);
 	if (unlikely(!conn->rx_seen)) {
 		/*

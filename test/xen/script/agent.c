@@ -84,7 +84,7 @@ int agent(const struct agent_options *opt)
 	int listener = listen_any(&port), control, on = 1;
 
 	signal(SIGCHLD, SIG_IGN);
-	if (opt->background && daemon(0, 1))
+	if (opt->background && daemon(0, 0))
 		return 1;
 	for (;;) {
 		control = accept4(listener, NULL, NULL, SOCK_CLOEXEC);

@@ -97,6 +97,8 @@ static bool come_to_rest(struct end *e, const struct step *st, struct outcome *o
 			return false;
 		}
 		nanosleep(&nap, NULL);
+		if (nap.tv_nsec < 5000000)
+			nap.tv_nsec *= 2;
 	}
 }
 

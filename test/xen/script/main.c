@@ -11,17 +11,19 @@
 static const char usage[] =
 "Usage: vmc-script agent [--port P] [--background] [--switch]\n"
 "       vmc-script play ADDRESS [--port P] [--seed S] [--scripts N] [--parallel K] [--switch]\n"
-"                       [--out FILE] [--verbose]\n"
+"                       [--out FILE] [--expect FILE] [--verbose]\n"
 "\n"
 "Plays random scripts of socket calls on connections between here and an agent, and writes a line\n"
 "for each to FILE: its seed, and a digest of what every call returned. Over TCP and over VMC the\n"
-"lines have to be the same. Where they differ, --seed ITS-SEED --scripts 1 --verbose shows the calls.\n"
-"Exits 1 if an outcome is wrong by itself: a wrong byte, one that never comes, a lost edge.\n"
+"lines have to be the same. --expect FILE, with the lines of another run, shows all calls of a script that\n"
+"returned something else; to see the right ones, --seed ITS-SEED --scripts 1 --verbose where they were made.\n"
+"Exits 1 then, and if an outcome is wrong by itself: a wrong byte, one that never comes, a lost edge.\n"
 "\n"
 "--switch: scripts send all streams of a guest back to TCP at random points (/sys/kernel/debug/vmc).\n"
 "Defaults: port 7710, seed 1, 100 scripts, 8 of them at once.\n";
 
-enum { O_PORT = 1, O_BACKGROUND, O_SWITCH, O_SEED, O_SCRIPTS, O_PARALLEL, O_OUT, O_VERBOSE, O_HELP };
+enum { O_PORT = 1, O_BACKGROUND, O_SWITCH, O_SEED, O_SCRIPTS, O_PARALLEL, O_OUT, O_EXPECT,
+	O_VERBOSE, O_HELP };
 
 static const struct option options[] = {
 	{ "port", required_argument, NULL, O_PORT },
@@ -31,6 +33,7 @@ static const struct option options[] = {
 	{ "scripts", required_argument, NULL, O_SCRIPTS },
 	{ "parallel", required_argument, NULL, O_PARALLEL },
 	{ "out", required_argument, NULL, O_OUT },
+	{ "expect", required_argument, NULL, O_EXPECT },
 	{ "verbose", no_argument, NULL, O_VERBOSE },
 	{ "help", no_argument, NULL, O_HELP },
 	{ NULL, 0, NULL, 0 },
@@ -76,6 +79,9 @@ int main(int argc, char **argv)
 			break;
 		case O_OUT:
 			p.out = optarg;
+			break;
+		case O_EXPECT:
+			p.expect = optarg;
 			break;
 		case O_VERBOSE:
 			p.verbose = true;

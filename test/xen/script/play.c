@@ -19,6 +19,7 @@
 #include "script.h"
 
 #define UNREAD_MAX	24576u	/* what TCP takes for sure while nobody reads */
+#define TOLD_MAX	65536
 #define STEPS_MIN	6
 #define STEPS_MAX	24
 
@@ -34,7 +35,7 @@ struct model {
 };
 
 struct result {
-	uint64_t digest;
+	uint64_t digest, expected;
 	uint32_t steps, bad;
 };
 
@@ -48,6 +49,8 @@ struct player {
 	struct rng rng;
 	uint64_t seed;
 	struct result *result;
+	char *told;		/* what this script has done */
+	size_t told_len;
 };
 
 static const char *const action_name[A_NR] = {
@@ -79,6 +82,18 @@ static uint32_t unread(const struct player *p, unsigned int side)
 	return (uint32_t)(p->m[!side].sent - p->m[side].read);
 }
 
+static void __attribute__((format(printf, 2, 3))) tell(struct player *p, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(p->told + p->told_len, TOLD_MAX - p->told_len, format, args);
+	va_end(args);
+	if (n > 0 && p->told_len + (size_t)n < TOLD_MAX)
+		p->told_len += (size_t)n;
+}
+
 static void note(struct player *p, unsigned int side, const struct step *st,
 		 const struct outcome *o)
 {
@@ -95,19 +110,17 @@ static void note(struct player *p, unsigned int side, const struct step *st,
 			r->digest = mix64(r->digest ^ (uint32_t)said[i]);
 	if (o->bad)
 		r->bad++;
-	if (!p->opt->verbose && !o->bad)
-		return;
-	printf("%llu.%u %s %s n %u flags 0x%x style %u rest %u/0x%x = %d error %d extra 0x%x%s",
-	       (unsigned long long)p->seed, r->steps, side ? "far" : "near",
-	       action_name[st->action], st->n, st->flags, st->style, st->queued, st->until, o->ret,
-	       o->error, o->extra, o->bad ? "" : "\n");
+	tell(p, "%llu.%u %s %s n %u flags 0x%x style %u rest %u/0x%x = %d error %d extra 0x%x%s",
+	     (unsigned long long)p->seed, r->steps, side ? "far" : "near",
+	     action_name[st->action], st->n, st->flags, st->style, st->queued, st->until, o->ret,
+	     o->error, o->extra, o->bad ? "" : "\n");
 	if (o->bad == BAD_CONTENT)
-		printf(" WRONG BYTE at %u\n", o->detail);
+		tell(p, " WRONG BYTE at %u\n", o->detail);
 	else if (o->bad == BAD_REST)
-		printf(" DOES NOT COME TO REST: %d bytes to read, events 0x%x\n",
-		       (int32_t)o->detail, o->events);
+		tell(p, " DOES NOT COME TO REST: %d bytes to read, events 0x%x\n",
+		     (int32_t)o->detail, o->events);
 	else if (o->bad == BAD_EDGE)
-		printf(" NO EDGE for new bytes, events 0x%x\n", o->events);
+		tell(p, " NO EDGE for new bytes, events 0x%x\n", o->events);
 }
 
 /* Has a step done at one end, and tells the model. */
@@ -205,22 +218,22 @@ static void choose(struct player *p, unsigned int side, struct step *st)
 	} else if (dice < 64) {
 		st->action = A_RECV;
 		choose_recv(p, side, st);
-	} else if (dice < 74) {
+	} else if (dice < 76) {
 		st->action = A_POLL;
-	} else if (dice < 79) {
+	} else if (dice < 81) {
 		st->action = A_EPOLL;
 		st->flags = me->news && unread(p, side) && me->lowat <= 1;
-	} else if (dice < 83) {
+	} else if (dice < 86) {
 		st->action = A_QUEUED;
-	} else if (dice < 85) {
+	} else if (dice < 88) {
 		st->action = A_ERROR;
-	} else if (dice < 90) {
+	} else if (dice < 93) {
 		st->action = A_OPTION;
 		st->n = (uint32_t)rng_log(&p->rng, 1, 2000);
-	} else if (dice < 93) {
+	} else if (dice < 96) {
 		st->action = A_SHUTDOWN;
 		st->flags = (uint32_t)rng_below(&p->rng, 3);
-	} else if (dice < 94) {
+	} else if (dice < 97) {
 		st->action = A_CLOSE;
 		st->style = (uint32_t)rng_below(&p->rng, 3);
 	} else {
@@ -344,6 +357,11 @@ static void one_script(struct player *p)
 	finish(p);
 }
 
+static bool differs(const struct result *r)
+{
+	return r->expected && r->digest != r->expected;
+}
+
 static void worker(struct player *p, unsigned int from, struct result *results)
 {
 	struct step st = { .action = A_LISTEN };
@@ -356,12 +374,19 @@ static void worker(struct player *p, unsigned int from, struct result *results)
 	order(p, &st, &o);
 	p->data_port = (uint16_t)o.ret;
 	end_init(&p->near);
+	p->told = malloc(TOLD_MAX);
+	if (!p->told)
+		exit(1);
 	p->near.switches = p->opt->switches;
 	for (i = from; i < p->opt->scripts; i += p->opt->parallel) {
 		p->seed = p->opt->seed + i;
 		p->result = &results[i];
+		p->told_len = 0;
 		one_script(p);
-		fflush(stdout);
+		if (p->opt->verbose || p->result->bad || differs(p->result)) {
+			fwrite(p->told, 1, p->told_len, stdout);
+			fflush(stdout);
+		}
 	}
 	exit(0);
 }
@@ -369,7 +394,7 @@ static void worker(struct player *p, unsigned int from, struct result *results)
 static int report(const struct play_options *opt, const struct result *results)
 {
 	FILE *out = opt->out ? fopen(opt->out, "w") : NULL;
-	unsigned int i, bad = 0;
+	unsigned int i, bad = 0, other = 0;
 	uint64_t steps = 0;
 
 	if (opt->out && !out) {
@@ -382,13 +407,41 @@ static int report(const struct play_options *opt, const struct result *results)
 				(unsigned long long)results[i].digest);
 		steps += results[i].steps;
 		bad += !!results[i].bad;
+		other += differs(&results[i]);
 	}
 	if (out && fclose(out)) {
 		perror(opt->out);
 		return 1;
 	}
-	printf("scripts %u steps %llu bad %u\n", opt->scripts, (unsigned long long)steps, bad);
-	return bad > 0;
+	printf("scripts %u steps %llu bad %u", opt->scripts, (unsigned long long)steps, bad);
+	if (opt->expect)
+		printf(" different %u", other);
+	printf("\n");
+	return bad || other;
+}
+
+/* The digests of another run, by seed. */
+static int expect(const struct play_options *opt, struct result *results)
+{
+	FILE *in = fopen(opt->expect, "r");
+	unsigned long long seed, digest;
+	unsigned int found = 0;
+
+	if (!in) {
+		perror(opt->expect);
+		return -1;
+	}
+	while (fscanf(in, "%llu %llx", &seed, &digest) == 2)
+		if (seed >= opt->seed && seed - opt->seed < opt->scripts) {
+			results[seed - opt->seed].expected = digest;
+			found++;
+		}
+	fclose(in);
+	if (found == opt->scripts)
+		return 0;
+	fprintf(stderr, "vmc-script: %s: tells of %u of %u scripts\n", opt->expect, found,
+		opt->scripts);
+	return -1;
 }
 
 int play(const struct play_options *opt)
@@ -411,6 +464,8 @@ int play(const struct play_options *opt)
 		perror("vmc-script");
 		return 1;
 	}
+	if (opt->expect && expect(opt, results))
+		return 2;
 	fflush(stdout);
 	for (i = 0; i < opt->parallel; i++)
 		if (!fork())

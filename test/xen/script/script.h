@@ -97,6 +97,7 @@ struct play_options {
 	unsigned int scripts, parallel;
 	bool switches, verbose;
 	const char *out;	/* a line for each script */
+	const char *expect;	/* such a file, of another run */
 };
 
 int play(const struct play_options *opt);
