@@ -22,6 +22,7 @@
 #include "script.h"
 
 #define REST_MS		10000
+#define EDGE_MS		1000
 #define EVENTS		(POLLIN | POLLPRI | POLLOUT | POLLRDHUP)
 
 #ifndef SO_ZEROCOPY
@@ -75,6 +76,16 @@ static void end_close(struct end *e)
 	e->fd = -1;
 }
 
+/* A shutdown in both directions looks like a reset to poll(), not to TCP. */
+static bool is_closed(const struct end *e)
+{
+	struct tcp_info ti = { 0 };
+	socklen_t len = sizeof(ti);
+
+	getsockopt(e->fd, IPPROTO_TCP, TCP_INFO, &ti, &len);
+	return ti.tcpi_state == TCP_CLOSE;
+}
+
 /* Until what was sent before has arrived, to the byte. */
 static bool come_to_rest(struct end *e, const struct step *st, struct outcome *o)
 {
@@ -88,7 +99,8 @@ static bool come_to_rest(struct end *e, const struct step *st, struct outcome *o
 		poll(&p, 1, 0);
 		if (ioctl(e->fd, FIONREAD, &queued))
 			queued = -1;
-		if (queued == (int)st->queued && ((uint32_t)p.revents & st->until) == st->until)
+		if (queued == (int)st->queued && ((uint32_t)p.revents & st->until) == st->until &&
+		    (!(st->until & POLLHUP) || is_closed(e)))
 			return true;
 		if (clock_ms() > deadline) {
 			o->bad = BAD_REST;
@@ -292,7 +304,8 @@ static void do_poll(struct end *e, const struct step *st, struct outcome *o)
 	struct epoll_event ev = { 0 };
 
 	if (st->action == A_EPOLL) {
-		o->ret = epoll_wait(e->edge, &ev, 1, 0);
+		/* bytes can be there before their news */
+		o->ret = epoll_wait(e->edge, &ev, 1, st->flags ? EDGE_MS : 0);
 		/* more events than necessary are legal, fewer are not */
 		if (st->flags && !(o->ret == 1 && ev.events & EPOLLIN)) {
 			o->bad = BAD_EDGE;

@@ -20,8 +20,8 @@
 
 #define UNREAD_MAX	24576u	/* what TCP takes for sure while nobody reads */
 #define TOLD_MAX	65536
-#define STEPS_MIN	6
-#define STEPS_MAX	24
+#define STEPS_MIN	4
+#define STEPS_MAX	16
 
 /* What an end has to know about itself and the other to expect the right thing. */
 struct model {
@@ -130,10 +130,8 @@ static struct outcome take(struct player *p, unsigned int side, struct step *st)
 	struct outcome o;
 
 	st->queued = unread(p, side);
-	st->until = me->reset ? POLLERR | POLLHUP : me->fin ? POLLRDHUP : 0;
-	/* its error may have been told before; then only the end shows */
-	if (me->reset)
-		st->until = POLLHUP;
+	/* the error of a reset may have been told before; then only the end shows */
+	st->until = me->reset ? POLLHUP : me->fin ? POLLRDHUP : 0;
 	if (side)
 		order(p, st, &o);
 	else
@@ -177,6 +175,11 @@ static void choose_send(struct player *p, unsigned int side, struct step *st)
 		st->n = room;
 	st->style = (uint32_t)rng_below(&p->rng, 6);
 	st->flags = rng_one_in(&p->rng, 4) ? MSG_DONTWAIT : 0;
+	/* answered by a reset, of which a second call would know or not */
+	if (p->m[!side].gone || (p->m[!side].shut_rd && p->m[!side].shut_wr)) {
+		st->style = 0;
+		return;
+	}
 	if (st->n > 1 && rng_one_in(&p->rng, 10))
 		st->action = A_CORKED;
 	else if (st->n && rng_one_in(&p->rng, 16))

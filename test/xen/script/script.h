@@ -46,7 +46,7 @@ struct step {
 	uint32_t flags;		/* MSG_*, SHUT_* */
 	uint32_t style;
 	uint32_t queued;	/* first wait until so many bytes can be read */
-	uint32_t until;		/* and until poll() shows these */
+	uint32_t until;		/* and until poll() shows these; POLLHUP: and TCP is closed */
 	uint64_t seed;		/* A_ACCEPT */
 };
 
