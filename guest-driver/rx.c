@@ -10,6 +10,7 @@
 #include "vmc.h"
 
 #define VMC_RX_CHUNK	(32u << 10)	/* given back to the writer at once */
+#define VMC_RX_MOVE	(64u << 10)	/* moved to TCP's queue, for a new ring */
 
 /* -------------------------------------------------------------- offers */
 
@@ -81,6 +82,19 @@ static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 	return VMC_R_NONE;
 }
 
+/*
+ * A writer that has closed its ring may want another, larger one: what is left
+ * in the old one goes into TCP's queue, unless that is much. rx_mutex and socket lock.
+ */
+static void vmc_rx_make_way(struct vmc_conn *conn)
+{
+	struct vmc_rxring *r = rcu_dereference_protected(conn->rx, 1);
+
+	if (r && vmc_load(&r->cons.hdr->prod) & VMC_RING_CLOSED &&
+	    vmc_rx_pending(conn) <= VMC_RX_MOVE)
+		vmc_rx_to_tcp(conn);
+}
+
 /* A busy reader lets go between two calls; one that is stuck does not. */
 static bool vmc_rx_lock_soon(struct vmc_conn *conn)
 {
@@ -122,6 +136,7 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 		return;
 	}
 	lock_sock(conn->sk);
+	vmc_rx_make_way(conn);
 	why = vmc_rx_obstacle(conn);
 	if (!why)
 		r = vmc_pool_rx_get(ch, m->want_bytes, &why);

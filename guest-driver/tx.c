@@ -13,7 +13,6 @@
 
 #define VMC_TX_CHUNK	(64u << 10)	/* published at once, so that the reader can start */
 #define VMC_TX_REFUSALS	8		/* temporary ones, before we stop asking */
-#define VMC_TX_BULK	4096		/* bytes in a send, on average: bulk traffic */
 
 /* Offers that wait for an answer: id to connection (counted). */
 static DEFINE_XARRAY_FLAGS(vmc_offers, XA_FLAGS_ALLOC1 | XA_FLAGS_LOCK_BH);
@@ -76,9 +75,7 @@ static u32 vmc_tx_want(const struct vmc_conn *conn)
 {
 	u32 most = READ_ONCE(vmc_ring_kb) << 10;
 
-	if (conn->bulk || conn->tx_tcp_bytes >= (u64)conn->tx_calls * VMC_TX_BULK)
-		return most;
-	return min(most, READ_ONCE(vmc_first_ring_kb) << 10);
+	return conn->bulk ? most : min(most, READ_ONCE(vmc_first_ring_kb) << 10);
 }
 
 static void vmc_tx_offer(struct vmc_conn *conn)
@@ -136,6 +133,8 @@ void vmc_tx_earn(struct vmc_conn *conn, size_t size)
 {
 	conn->tx_calls++;
 	conn->tx_tcp_bytes += size;
+	if (size >= READ_ONCE(vmc_first_ring_kb) << 9)	/* half of it */
+		conn->bulk = true;
 	if (conn->tx_state != VMC_TX_TCP || conn->tx_never ||
 	    (conn->tx_calls < vmc_min_calls && conn->tx_tcp_bytes < vmc_min_bytes))
 		return;

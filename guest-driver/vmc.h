@@ -339,7 +339,7 @@ struct vmc_conn {
 	bool broken;			/* the peer broke the ring: to be reset */
 	u32 tx_calls;
 	u64 tx_tcp_bytes;
-	bool bulk;			/* a small ring was full */
+	bool bulk;			/* a small ring would be, or was, full */
 	u32 offer_id;
 	bool offer_opener;		/* the role that offers are made in */
 	bool offer_guessed;		/* both roles were tried */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pv
+# long: pv
 # A guest without the driver: TCP to it works, it waits, and the others do not notice.
 # limit: 400
 serve g1 g2
