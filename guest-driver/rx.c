@@ -91,8 +91,8 @@ static void vmc_rx_make_way(struct vmc_conn *conn)
 	struct vmc_rxring *r = rcu_dereference_protected(conn->rx, 1);
 
 	if (r && vmc_load(&r->cons.hdr->prod) & VMC_RING_CLOSED &&
-	    vmc_rx_pending(conn) <= VMC_RX_MOVE)
-		vmc_rx_to_tcp(conn);
+	    vmc_rx_pending(conn) <= VMC_RX_MOVE && !vmc_rx_to_tcp(conn))
+		conn->sk->sk_data_ready(conn->sk);
 }
 
 /* A busy reader lets go between two calls; one that is stuck does not. */

@@ -181,6 +181,14 @@ hold() {	# NAME FROM TO SEED [OPTIONS]
 # Ends them, properly.
 stop_holding() { there "$1" "pkill -TERM -x vmc-hold"; }
 
+# How soon a connection is worth a ring, for this case.
+set_earning() {	# CALLS BYTES
+	local guest
+	for guest in g1 g2; do
+		there $guest "cd /sys/module/vmc/parameters && echo $1 >min_calls && echo $2 >min_bytes"
+	done
+}
+
 # Enough traffic that the pair has a channel, and afterwards no streams.
 warm_up() {	# FROM TO
 	there "$1" "vmc-traffic run $(addr "$2") --port $PORT --connections 4 --parallel 2 --pattern both --ops none \
@@ -219,7 +227,9 @@ all_ready() {
 			create "$guest"
 		fi
 		there "$guest" "[ -x /usr/local/bin/vmc-traffic ]" || put_traffic "$guest"
-		there "$guest" "[ -d /sys/module/vmc ] || modprobe vmc"
+		# and what an earlier case set is as it was
+		there "$guest" "[ -d /sys/module/vmc ] || modprobe vmc; cd /sys/module/vmc/parameters &&
+			echo 4 >min_calls && echo 16384 >min_bytes && echo 5 >idle_s"
 		stop_traffic "$guest"
 	done
 	for guest in $(all_guests); do

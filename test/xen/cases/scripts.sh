@@ -14,14 +14,6 @@ play() {	# WHERE-THE-AGENT-IS ADDRESS OPTIONS [AGENT'S OPTIONS]
 	there "$1" "pkill -x vmc-script"
 }
 
-# How soon a connection is worth a ring.
-set_earning() {	# CALLS BYTES
-	local guest
-	for guest in g1 g2; do
-		there $guest "cd /sys/module/vmc/parameters && echo $1 >min_calls && echo $2 >min_bytes"
-	done
-}
-
 for guest in g1 g2; do
 	"$lab" put $guest "$script" /usr/local/bin/vmc-script
 done
@@ -39,4 +31,3 @@ assert_ge "$(vmc_reason g1 operator)" $((count / 10)) "streams of g1 that were s
 there g1 "cat /sys/kernel/debug/vmc/status"
 same_as_baseline g1 g2
 dmesg_clean g1 g2
-set_earning 4 16384

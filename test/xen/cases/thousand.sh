@@ -6,6 +6,7 @@
 serve g1 g2
 assert_local g1 g2
 assert_local g2 g1
+set_earning 1 1
 dmesg_mark g1 g2
 baseline g1 g2
 taken=$(vmc_chan g1 takeovers)
