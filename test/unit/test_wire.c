@@ -39,7 +39,7 @@ static const struct {
 	{ 0x0012, 24 },  { 0x0013, 16 },  { 0x0020, 8 },   { 0x0030, 8 },   { 0x0031, 8 },
 	{ 0x8001, 64 },  { 0x8002, 16 },  { 0x8003, 8 },   { 0x8004, 8 },   { 0x8010, 16 },
 	{ 0x8011, 24 },  { 0x8012, 24 },  { 0x8013, 8 },   { 0x8014, 16 },  { 0x8020, 96 },
-	{ 0x8021, 232 }, { 0x8030, 8 },   { 0x4001, 80 },  { 0x4002, 32 },  { 0x4003, 16 },
+	{ 0x8021, 296 }, { 0x8030, 8 },   { 0x4001, 80 },  { 0x4002, 32 },  { 0x4003, 16 },
 	{ 0x4010, 144 }, { 0x4011, 8 },   { 0x4012, 8 },   { 0x4013, 8 },
 };
 #define NR_LEGAL (sizeof(legal) / sizeof(legal[0]))
@@ -137,6 +137,7 @@ static void test_reason_names(void **state)
 	assert_string_equal(names[VMC_R_PROOF], "proof");
 	assert_string_equal(names[VMC_R_PEER_GONE], "peer-gone");
 	assert_string_equal(names[VMC_R_TIMEOUT], "timeout");
+	assert_string_equal(names[VMC_R_OPERATOR], "operator");
 }
 
 static void fill(union vmc_any_msg *m, size_t which, uint32_t id)
