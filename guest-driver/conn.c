@@ -294,6 +294,7 @@ bool vmc_conn_is_quiet(struct vmc_conn *conn)
 {
 	if (likely(conn->quiet))
 		return true;
+	/* no barrier: the lock's own spinlock orders its waiters */
 	conn->quiet = READ_ONCE(conn->settled) && !waitqueue_active(&conn->sk->sk_lock.wq);
 	return conn->quiet;
 }
@@ -402,6 +403,7 @@ static void vmc_scan_work(struct work_struct *work)
 	if (busy && !READ_ONCE(vmc_leaving))
 		queue_delayed_work(vmc_wq, to_delayed_work(work), VMC_SCAN_AGAIN);
 }
+
 static DECLARE_DELAYED_WORK(vmc_scan, vmc_scan_work);
 
 /* Looks for connections to peers that are not watched yet. Any context. */

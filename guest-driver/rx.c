@@ -53,7 +53,7 @@ static bool vmc_rx_native_sleeper(struct sock *sk)
 	return n > sk->sk_write_pending;	/* those are TCP's writers */
 }
 
-/* Options that are about packets, or about TCP's own queue: SO_TIMESTAMP and the like, SO_PEEK_OFF. */
+/* Options about packets, or about TCP's own queue: SO_TIMESTAMP and the like, SO_PEEK_OFF. */
 static bool vmc_rx_wants_tcp(const struct sock *sk)
 {
 	return sock_flag(sk, SOCK_RCVTSTAMP) || READ_ONCE(sk->sk_peek_off) >= 0 ||

@@ -10,30 +10,24 @@
 
 #include "vmc_wire.h"
 
-#define VMC_TRACE_TUPLE						\
-	__array(u8, saddr, 16)					\
-	__array(u8, daddr, 16)					\
-	__field(u16, sport)					\
-	__field(u16, dport)
-
-#define VMC_TRACE_TUPLE_SET					\
-	memcpy(__entry->saddr, tuple->saddr, 16);		\
-	memcpy(__entry->daddr, tuple->daddr, 16);		\
-	__entry->sport = ntohs(tuple->sport);			\
-	__entry->dport = ntohs(tuple->dport)
-
 /* What we send on this connection goes through a ring of domain @peer from now on. */
 TRACE_EVENT(vmc_local,
 	TP_PROTO(const struct vmc_tuple *tuple, u32 peer, u32 ring, u32 size),
 	TP_ARGS(tuple, peer, ring, size),
 	TP_STRUCT__entry(
-		VMC_TRACE_TUPLE
+		__array(u8, saddr, 16)
+		__array(u8, daddr, 16)
+		__field(u16, sport)
+		__field(u16, dport)
 		__field(u32, peer)
 		__field(u32, ring)
 		__field(u32, size)
 	),
 	TP_fast_assign(
-		VMC_TRACE_TUPLE_SET;
+		memcpy(__entry->saddr, tuple->saddr, 16);
+		memcpy(__entry->daddr, tuple->daddr, 16);
+		__entry->sport = ntohs(tuple->sport);
+		__entry->dport = ntohs(tuple->dport);
 		__entry->peer = peer;
 		__entry->ring = ring;
 		__entry->size = size;
@@ -48,11 +42,17 @@ TRACE_EVENT(vmc_fallback,
 	TP_PROTO(const struct vmc_tuple *tuple, const char *reason),
 	TP_ARGS(tuple, reason),
 	TP_STRUCT__entry(
-		VMC_TRACE_TUPLE
+		__array(u8, saddr, 16)
+		__array(u8, daddr, 16)
+		__field(u16, sport)
+		__field(u16, dport)
 		__array(char, reason, 16)
 	),
 	TP_fast_assign(
-		VMC_TRACE_TUPLE_SET;
+		memcpy(__entry->saddr, tuple->saddr, 16);
+		memcpy(__entry->daddr, tuple->daddr, 16);
+		__entry->sport = ntohs(tuple->sport);
+		__entry->dport = ntohs(tuple->dport);
 		strscpy(__entry->reason, reason, sizeof(__entry->reason));
 	),
 	TP_printk("%pI6c.%u > %pI6c.%u reason %s",

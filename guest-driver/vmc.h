@@ -327,8 +327,8 @@ struct vmc_conn {
 	u32 irs;
 	u8 role;			/* enum vmc_role */
 	u8 mac[ETH_ALEN];
-	bool settled;			/* nobody is about to enter TCP past our tables */
-	bool quiet;			/* ... and nobody waits for the lock on that way; socket lock */
+	bool settled;			/* nobody is about to enter TCP past our tables, */
+	bool quiet;			/* nor waits for the lock there; socket lock */
 	bool detached;			/* out of the tables, sk_prot restored */
 	struct vmc_peer *peer;		/* socket lock */
 

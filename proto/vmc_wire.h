@@ -65,7 +65,7 @@ enum vmc_reason {	/* why something is not, or no longer, local */
 	VMC_R_TIMEOUT,
 	VMC_R_IDLE,		/* no traffic: the ring was given back */
 	VMC_R_GROW,		/* a larger ring is asked for */
-	VMC_R_STALLED,		/* the reader does not read: TCP's buffers come on top of the ring */
+	VMC_R_STALLED,		/* the reader does not read: TCP has room besides the ring */
 	VMC_R_OPERATOR,		/* somebody with the right to do so said so */
 	VMC_R_MAX
 };
