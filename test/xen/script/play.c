@@ -275,7 +275,8 @@ static void one_step(struct player *p, unsigned int side)
 		do_close(p, side, &st);
 		return;
 	case A_SHUTDOWN:
-		if (me->reset)
+		/* closed, or about to be: when the last ACK comes is not ours to say */
+		if (me->reset || (me->shut_wr && me->fin))
 			return;
 		take(p, side, &st);
 		if (st.flags != SHUT_RD && !me->shut_wr) {
