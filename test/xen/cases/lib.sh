@@ -195,7 +195,8 @@ warm_up() {	# FROM TO
 		--min-bytes 200k --max-bytes 400k --timeout 40" || die "no connection from $1 to $2"
 }
 
-# New connections from one guest to the other go through shared memory.
+# New connections from one guest to the other go through shared memory: a good part of 1.3 MB, since a slow guest's TCP takes
+# a lot before the first offer is answered.
 assert_local() {	# FROM TO
 	local before after tries
 	# the first of them may bring the channel about
@@ -203,7 +204,7 @@ assert_local() {	# FROM TO
 		before=$(vmc_chan "$1" tx_bytes "$(domid "$2")")
 		warm_up "$1" "$2"
 		after=$(vmc_chan "$1" tx_bytes "$(domid "$2")")
-		[ $((after - before)) -lt 500000 ] || return 0
+		[ $((after - before)) -lt 200000 ] || return 0
 		sleep 1
 	done
 	there "$1" "cat /sys/kernel/debug/vmc/status"
