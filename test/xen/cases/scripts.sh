@@ -10,11 +10,11 @@ count=${VMC_SCRIPTS:-10000}
 
 # TCP's answers from here, where they come quickly.
 port=$((20000 + RANDOM % 10000))
-"$script" agent --port $port &
-agent=$!
-sleep 0.5
-"$script" play 127.0.0.1 --port $port --scripts $count --out "$work/tcp.txt"
-kill $agent
+"$script" agent --port $port --background	# it listens when this returns
+played=0
+"$script" play 127.0.0.1 --port $port --scripts $count --out "$work/tcp.txt" || played=$?
+pkill -f "^$script agent --port $port "
+assert_eq $played 0 "playing over TCP here"
 for guest in g1 g2; do
 	"$lab" put $guest "$script" /usr/local/bin/vmc-script
 done

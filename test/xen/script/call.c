@@ -337,13 +337,20 @@ static const struct {
 	{ IPPROTO_IP, IP_TOS, 0x10 },
 };
 
+#define NR_SETTINGS (sizeof(settings) / sizeof(settings[0]))
+
+bool sets_lowat(const struct step *st)
+{
+	unsigned int i = st->style % NR_SETTINGS;
+
+	return settings[i].name == SO_RCVLOWAT && settings[i].level == SOL_SOCKET;
+}
+
 static void do_option(struct end *e, const struct step *st, struct outcome *o)
 {
-	unsigned int i = st->style % (sizeof(settings) / sizeof(settings[0]));
-	int value = settings[i].value;
+	unsigned int i = st->style % NR_SETTINGS;
+	int value = sets_lowat(st) ? (int)st->n : settings[i].value;
 
-	if (settings[i].name == SO_RCVLOWAT && settings[i].level == SOL_SOCKET)
-		value = (int)st->n;
 	o->ret = setsockopt(e->fd, settings[i].level, settings[i].name, &value, sizeof(value));
 	o->error = o->ret < 0 ? errno : 0;
 }

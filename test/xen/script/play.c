@@ -288,7 +288,7 @@ static void one_step(struct player *p, unsigned int side)
 		return;
 	case A_OPTION:
 		o = take(p, side, &st);
-		if (!o.ret && (st.style % 11 == 6 || st.style % 11 == 7))
+		if (!o.ret && sets_lowat(&st))
 			me->lowat = st.n;
 		return;
 	}
@@ -410,7 +410,8 @@ static int report(const struct play_options *opt, const struct result *results)
 			fprintf(out, "%llu %016llx\n", (unsigned long long)(opt->seed + i),
 				(unsigned long long)results[i].digest);
 		steps += results[i].steps;
-		bad += !!results[i].bad;
+		/* a script whose player died has taken no step */
+		bad += results[i].bad || !results[i].steps;
 		other += differs(&results[i]);
 	}
 	if (out && fclose(out)) {

@@ -74,6 +74,8 @@ struct end {
 
 void end_init(struct end *e);
 void end_open(struct end *e, int fd, uint64_t seed, unsigned int side);
+/* Is this A_OPTION about SO_RCVLOWAT, with n for its value? */
+bool sets_lowat(const struct step *st);
 void end_do(struct end *e, const struct step *st, struct outcome *o);
 
 /* ------------------------------------------------------------ agent.c */
