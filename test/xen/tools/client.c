@@ -100,6 +100,21 @@ static int new_socket(const struct client *c)
 	return fd < 0 ? -errno : fd;
 }
 
+int client_dial(const struct client_options *opt)
+{
+	struct client c;
+	int fd, err = client_init(&c, opt);
+
+	fd = err ? err : new_socket(&c);
+	if (fd < 0)
+		return fd;
+	err = dial(&c, fd, false);
+	if (!err)
+		return fd;
+	close(fd);
+	return err;
+}
+
 static int send_header(int fd, const struct header *h)
 {
 	return send(fd, h, sizeof(*h), MSG_NOSIGNAL) == sizeof(*h) ? 0 : -errno;

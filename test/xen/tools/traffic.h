@@ -273,6 +273,7 @@ struct serve_options {
 	const char *log;
 	unsigned int accept_delay_ms;
 	enum fault fault;
+	bool answer;		/* requests, instead of streams */
 };
 
 struct client_options {
@@ -290,5 +291,15 @@ int serve(const struct serve_options *opt);
 int client_run(const struct client_options *opt);
 int client_hold(const struct client_options *opt);
 int client_sha(const struct client_options *opt);
+/* A connected blocking socket, or -errno. */
+int client_dial(const struct client_options *opt);
+
+/* ----------------------------------------------------------- answer.c */
+
+/* Does not return but with an exit status. */
+int answer(int listener);
+int client_pair(const struct client_options *opt);
+int client_crr(const struct client_options *opt);
+int client_idle(const struct client_options *opt);
 
 #endif
