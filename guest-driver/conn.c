@@ -21,6 +21,7 @@
 #include "vmc.h"
 
 #define VMC_CONN_BITS	12
+#define VMC_LOCK_PATIENCE (HZ / 20)
 
 static DEFINE_HASHTABLE(vmc_by_sk, VMC_CONN_BITS);
 static DEFINE_HASHTABLE(vmc_by_tuple, VMC_CONN_BITS);
@@ -250,6 +251,7 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	}
 	kref_init(&conn->ref);
 	mutex_init(&conn->rx_mutex);
+	spin_lock_init(&conn->tx_lock);
 	conn->peer = peer;
 	ether_addr_copy(conn->mac, mac);
 	conn->sk = sk;
@@ -297,6 +299,35 @@ bool vmc_conn_is_quiet(struct vmc_conn *conn)
 	/* no barrier: the lock's own spinlock orders its waiters */
 	conn->quiet = READ_ONCE(conn->settled) && !waitqueue_active(&conn->sk->sk_lock.wq);
 	return conn->quiet;
+}
+
+/*
+ * The socket's lock for those who can do without: true if it was had in time.
+ * lock_sock() with a limit; release_sock() as usual.
+ */
+bool vmc_conn_lock_soon(struct vmc_conn *conn)
+{
+	struct sock *sk = conn->sk;
+	long left = VMC_LOCK_PATIENCE;
+	DEFINE_WAIT(wait);
+	bool ours;
+
+	might_sleep();
+	spin_lock_bh(&sk->sk_lock.slock);
+	while (sock_owned_by_user_nocheck(sk) && left) {
+		prepare_to_wait_exclusive(&sk->sk_lock.wq, &wait, TASK_UNINTERRUPTIBLE);
+		spin_unlock_bh(&sk->sk_lock.slock);
+		left = schedule_timeout(left);
+		spin_lock_bh(&sk->sk_lock.slock);
+	}
+	finish_wait(&sk->sk_lock.wq, &wait);
+	ours = !sock_owned_by_user_nocheck(sk);
+	if (ours)
+		sk->sk_lock.owned = 1;
+	spin_unlock_bh(&sk->sk_lock.slock);
+	if (ours)
+		mutex_acquire(&sk->sk_lock.dep_map, 0, 1, _RET_IP_);
+	return ours;
 }
 
 /* ------------------------------------- connections that were there before */

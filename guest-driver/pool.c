@@ -299,10 +299,7 @@ static void vmc_pool_end_tx(struct vmc_txring *t, enum vmc_reason why)
 	rcu_read_unlock();
 	if (!conn)
 		return;
-	lock_sock(conn->sk);
-	if (rcu_access_pointer(conn->tx) == t)
-		vmc_tx_end(conn, why);
-	release_sock(conn->sk);
+	vmc_tx_drop(conn, t, why);
 	vmc_conn_put(conn);
 }
 

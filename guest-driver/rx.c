@@ -135,7 +135,12 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 		vmc_conn_put(conn);
 		return;
 	}
-	lock_sock(conn->sk);
+	if (!vmc_conn_lock_soon(conn)) {
+		mutex_unlock(&conn->rx_mutex);
+		vmc_rx_reject(ch, m->h.id, conn, VMC_R_NOT_READY);
+		vmc_conn_put(conn);
+		return;
+	}
 	vmc_rx_make_way(conn);
 	why = vmc_rx_obstacle(conn);
 	if (!why)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The writer's side of a connection: earning a ring, offering, writing into
- * it, going back to TCP. All of it under the socket lock.
+ * it, going back to TCP. All of it under the socket lock, except that the channel
+ * takes a ring away without (vmc_tx_drop).
  */
 #include <linux/random.h>
 #include <linux/xarray.h>
@@ -128,6 +129,24 @@ no_memory:
 	vmc_chan_put(ch);
 }
 
+/*
+ * The channel could not wait for the socket's lock, so the connection has to
+ * find out by itself that its offer is open no more. Any context.
+ */
+static void vmc_tx_lose(struct vmc_offer *offer, u32 id, enum vmc_reason why)
+{
+	WRITE_ONCE(offer->conn->offer_lost, id);
+	vmc_fallback(offer->conn, why);
+	vmc_offer_free(offer);
+}
+
+static void vmc_tx_start_over(struct vmc_conn *conn)
+{
+	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
+	conn->tx_calls = 0;
+	conn->tx_tcp_bytes = 0;
+}
+
 /* Counts what TCP carries; offers when that has earned a ring. Socket lock. */
 void vmc_tx_earn(struct vmc_conn *conn, size_t size)
 {
@@ -135,6 +154,9 @@ void vmc_tx_earn(struct vmc_conn *conn, size_t size)
 	conn->tx_tcp_bytes += size;
 	if (size >= READ_ONCE(vmc_first_ring_kb) << 9)	/* half of it */
 		conn->bulk = true;
+	if (conn->tx_state == VMC_TX_OFFERED &&
+	    unlikely(READ_ONCE(conn->offer_lost) == conn->offer_id))
+		vmc_tx_start_over(conn);
 	if (conn->tx_state != VMC_TX_TCP || conn->tx_never ||
 	    (conn->tx_calls < vmc_min_calls && conn->tx_tcp_bytes < vmc_min_bytes))
 		return;
@@ -178,9 +200,7 @@ static void vmc_tx_refused(struct vmc_conn *conn, u32 offer_id, enum vmc_reason 
 	vmc_fallback(conn, why);
 	if (conn->tx_state != VMC_TX_OFFERED || conn->offer_id != offer_id)
 		return;
-	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
-	conn->tx_calls = 0;
-	conn->tx_tcp_bytes = 0;
+	vmc_tx_start_over(conn);
 	if (why == VMC_R_PROOF && vmc_tx_other_role(conn))
 		return;
 	if (why == VMC_R_PROOF || why == VMC_R_FOREIGN_USER || why == VMC_R_SOCKOPT ||
@@ -194,10 +214,21 @@ void vmc_tx_reject(struct vmc_chan *ch, const struct vmc_c_reject *m)
 
 	if (!offer)
 		return;		/* withdrawn meanwhile */
-	lock_sock(offer->conn->sk);
+	if (!vmc_conn_lock_soon(offer->conn)) {
+		vmc_tx_lose(offer, m->h.id, VMC_R_NOT_READY);
+		return;
+	}
 	vmc_tx_refused(offer->conn, m->h.id, m->reason < VMC_R_MAX ? m->reason : VMC_R_PROTOCOL);
 	release_sock(offer->conn->sk);
 	vmc_offer_free(offer);
+}
+
+/* A ring that was given to us goes back as it came. */
+static void vmc_tx_return(struct vmc_txring *t)
+{
+	if (t->mapped)
+		vmc_ring_prod_close(&t->prod);
+	vmc_pool_tx_done(t);
 }
 
 /* chan->mutex held */
@@ -227,7 +258,11 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 	if (vmc_pool_tx_map(t))
 		why = VMC_R_MAP;
 
-	lock_sock(conn->sk);
+	if (!vmc_conn_lock_soon(conn)) {
+		vmc_tx_return(t);
+		vmc_tx_lose(offer, m->h.id, VMC_R_NOT_READY);
+		return;
+	}
 	vmc_proof(conn, 2, false, conn->offer_opener, m->h.id, m->ring_id, conn->nonce, proof);
 	if (!why && crypto_memneq(proof, m->proof, sizeof(proof)))
 		why = VMC_R_PROOF;
@@ -236,14 +271,14 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 		why = VMC_R_SHUTDOWN;
 	if (why) {
 		vmc_tx_refused(conn, m->h.id, why);
-		if (t->mapped)
-			vmc_ring_prod_close(&t->prod);
-		vmc_pool_tx_done(t);
+		vmc_tx_return(t);
 	} else {
 		WRITE_ONCE(conn->role, conn->offer_opener ? VMC_ROLE_OPENER : VMC_ROLE_PASSIVE);
 		vmc_pool_tx_start(t, conn);
+		spin_lock_bh(&conn->tx_lock);
 		rcu_assign_pointer(conn->tx, t);
 		WRITE_ONCE(conn->tx_state, VMC_TX_READY);
+		spin_unlock_bh(&conn->tx_lock);
 	}
 	release_sock(conn->sk);
 	vmc_offer_free(offer);
@@ -259,26 +294,29 @@ void vmc_tx_forget_offers(struct vmc_chan *ch)
 		if (offer->chan != ch)
 			continue;
 		offer = vmc_offer_take(ch, id);
-		if (!offer)
-			continue;
-		lock_sock(offer->conn->sk);
-		vmc_tx_refused(offer->conn, id, VMC_R_PEER_GONE);
-		release_sock(offer->conn->sk);
-		vmc_offer_free(offer);
+		if (offer)
+			vmc_tx_lose(offer, id, VMC_R_PEER_GONE);
 	}
 }
 
 /* --------------------------------------------------------------- writing */
+
+/* The ring that the connection writes, if any. tx_lock. */
+static struct vmc_txring *vmc_tx_ring(struct vmc_conn *conn)
+{
+	return rcu_dereference_protected(conn->tx, lockdep_is_held(&conn->tx_lock));
+}
 
 /*
  * Opens the segment if nobody is inside TCP's own send path: such a writer
  * (asleep there, it would hold the socket lock otherwise) would go on behind
  * the boundary.
  */
-static bool vmc_tx_open(struct vmc_conn *conn, struct vmc_txring *t)
+static bool vmc_tx_open(struct vmc_conn *conn)
 {
 	struct sock *sk = conn->sk;
 	struct tcp_sock *tp = tcp_sk(sk);
+	struct vmc_txring *t;
 
 	if (sk->sk_write_pending || !vmc_conn_is_quiet(conn))
 		return false;
@@ -289,45 +327,68 @@ static bool vmc_tx_open(struct vmc_conn *conn, struct vmc_txring *t)
 	if (tp->write_seq != tp->snd_nxt &&
 	    (tp->nonagle & TCP_NAGLE_CORK || !tp->packets_out))
 		return false;
-	vmc_store(&t->prod.hdr->boundary, tp->write_seq);
-	WRITE_ONCE(conn->tx_state, VMC_TX_LOCAL);
-	trace_vmc_local(&conn->tuple, t->chan->domid, t->id, t->prod.size);
-	atomic_inc(&t->chan->tx_streams);
-	atomic64_inc(&t->chan->takeovers);
-	return true;
+	spin_lock_bh(&conn->tx_lock);
+	t = vmc_tx_ring(conn);
+	if (t) {
+		vmc_store(&t->prod.hdr->boundary, tp->write_seq);
+		WRITE_ONCE(conn->tx_state, VMC_TX_LOCAL);
+		trace_vmc_local(&conn->tuple, t->chan->domid, t->id, t->prod.size);
+		atomic_inc(&t->chan->tx_streams);
+		atomic64_inc(&t->chan->takeovers);
+	}
+	spin_unlock_bh(&conn->tx_lock);
+	return t;
 }
 
-/* The direction goes back to TCP, whatever state it was in. Socket lock; any context. */
-void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why)
+/*
+ * The ring goes back: @only that one, or whichever there is if NULL. The writer
+ * goes on in TCP, also one that is in the middle of a call. Any context.
+ */
+void vmc_tx_drop(struct vmc_conn *conn, const struct vmc_txring *only, enum vmc_reason why)
 {
-	struct vmc_txring *t = rcu_dereference_protected(conn->tx, 1);
+	struct vmc_txring *t;
 
-	if (conn->tx_state == VMC_TX_OFFERED)
-		vmc_tx_withdraw(conn);
-	if (!t)
+	rcu_read_lock();	/* vmc_pool_reap() waits until we have done with the ring */
+	spin_lock_bh(&conn->tx_lock);
+	t = vmc_tx_ring(conn);
+	if (!t || (only && t != only)) {
+		spin_unlock_bh(&conn->tx_lock);
+		rcu_read_unlock();
 		return;
-	vmc_fallback(conn, why);
+	}
 	vmc_ring_prod_close(&t->prod);
 	if (conn->tx_state == VMC_TX_LOCAL) {
 		atomic_dec(&t->chan->tx_streams);
 		atomic64_inc(&t->chan->ended);
 	}
-	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
-	conn->tx_calls = 0;
-	conn->tx_tcp_bytes = 0;
+	/* a call that a sender counts at this moment may be lost: no harm */
+	vmc_tx_start_over(conn);
 	if (why == VMC_R_IDLE)
 		conn->bulk = false;
 	RCU_INIT_POINTER(conn->tx, NULL);
+	spin_unlock_bh(&conn->tx_lock);
+
+	vmc_fallback(conn, why);
 	vmc_pool_tx_done(t);
-	if (conn->sk->sk_socket)
+	if (READ_ONCE(conn->sk->sk_socket))
 		conn->sk->sk_write_space(conn->sk);
+	rcu_read_unlock();
 }
 
-/* Copies from the caller into the peer's pages. Returns bytes taken. */
+/* The direction goes back to TCP, whatever state it was in. Socket lock; any context. */
+void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why)
+{
+	if (conn->tx_state == VMC_TX_OFFERED)
+		vmc_tx_withdraw(conn);
+	vmc_tx_drop(conn, NULL, why);
+}
+
+/* Copies from the caller, as far as its memory is there, into the peer's pages. Returns bytes taken. */
 static u32 vmc_tx_copy(struct vmc_txring *t, struct iov_iter *from, u32 len)
 {
 	u32 done = 0;
 
+	pagefault_disable();
 	while (done < len) {
 		u32 off, n, part;
 
@@ -339,6 +400,7 @@ static u32 vmc_tx_copy(struct vmc_txring *t, struct iov_iter *from, u32 len)
 		if (part < n)
 			break;
 	}
+	pagefault_enable();
 	return done;
 }
 
@@ -411,6 +473,7 @@ static int vmc_tx_wait(struct vmc_conn *conn, u32 want, long *timeo)
 	struct sock *sk = conn->sk;
 	struct vmc_txring *t;
 	u64 budget = vmc_poll_budget(&conn->tx_poll), start = local_clock();
+	bool full;
 	int err = 0;
 
 	if (*timeo && budget) {
@@ -426,9 +489,13 @@ static int vmc_tx_wait(struct vmc_conn *conn, u32 want, long *timeo)
 	add_wait_queue(sk_sleep(sk), &wait);
 	sk_set_bit(SOCKWQ_ASYNC_NOSPACE, sk);
 	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
-	t = rcu_dereference_protected(conn->tx, lockdep_sock_is_held(sk));
-	if (t && !vmc_ring_prod_arm(&t->prod, want)) {
+	spin_lock_bh(&conn->tx_lock);
+	t = vmc_tx_ring(conn);
+	full = t && !vmc_ring_prod_arm(&t->prod, want);
+	if (full)
 		vmc_chan_tx_waits(t->chan);
+	spin_unlock_bh(&conn->tx_lock);
+	if (full) {
 		if (!*timeo)
 			err = -EAGAIN;
 		else if (signal_pending(current))
@@ -450,9 +517,8 @@ learn:
  * A peer that breaks its ring costs this connection, which is reset when the
  * socket lock is dropped; the rest of the channel ends in TCP.
  */
-static void vmc_tx_broken(struct vmc_conn *conn, struct vmc_txring *t)
+static void vmc_tx_broken(struct vmc_conn *conn)
 {
-	vmc_chan_broken(t->chan, "ring written by us");
 	conn->tx_never = true;
 	conn->broken = true;
 	vmc_tx_end(conn, VMC_R_PROTOCOL);
@@ -460,16 +526,72 @@ static void vmc_tx_broken(struct vmc_conn *conn, struct vmc_txring *t)
 
 /*
  * A small ring that is full is no reason to wait: the stream goes over TCP until
- * the peer has given it a large one. True if so.
+ * the peer has given it a large one.
  */
-static bool vmc_tx_grow(struct vmc_conn *conn, const struct vmc_txring *t)
+static void vmc_tx_grow(struct vmc_conn *conn)
 {
-	if (conn->tx_never || !vmc_tx_is_small(t))
-		return false;
 	conn->bulk = true;
 	vmc_tx_end(conn, VMC_R_GROW);
 	vmc_tx_offer(conn);
-	return true;
+}
+
+/* What came of an attempt to write into the ring; @VMC_PUT_SOME: look again. */
+enum vmc_put {
+	VMC_PUT_SOME,
+	VMC_PUT_TCP,		/* there is no ring any more */
+	VMC_PUT_CLOSED,		/* the reader has closed it */
+	VMC_PUT_FULL,		/* *want bytes of space have to be waited for */
+	VMC_PUT_SMALL,		/* full, and smaller than what TCP takes */
+	VMC_PUT_FAULT,		/* the caller's memory is not there: up to *want bytes of it */
+	VMC_PUT_BROKEN,
+};
+
+/* One attempt, of at most a chunk. Adds what was taken to *copied. tx_lock. */
+static enum vmc_put vmc_tx_put_locked(struct vmc_conn *conn, struct msghdr *msg, int *copied,
+				      u32 *want)
+{
+	struct vmc_txring *t = vmc_tx_ring(conn);
+	int space, err;
+	u32 n;
+
+	if (!t || conn->tx_state != VMC_TX_LOCAL)
+		return VMC_PUT_TCP;
+	n = min_t(size_t, msg_data_left(msg), VMC_TX_CHUNK);
+	/* not in crumbs as the reader leaves them: each costs the writer a call */
+	*want = min(n, t->prod.size / 4);
+	space = vmc_ring_prod_space(&t->prod, n);
+	if (space >= 0 && space < *want && !vmc_ring_prod_closed(&t->prod))
+		return !conn->tx_never && vmc_tx_is_small(t) ? VMC_PUT_SMALL : VMC_PUT_FULL;
+	err = space < 0 ? space : -EPIPE;
+	if (space > 0) {
+		*want = min_t(u32, n, space);
+		n = vmc_tx_copy(t, &msg->msg_iter, *want);
+		if (!n)
+			return VMC_PUT_FAULT;
+		err = vmc_ring_prod_commit(&t->prod, n);
+		if (!err) {
+			*copied += n;
+			atomic64_add(n, &t->chan->tx_bytes);
+			if (vmc_ring_prod_notify(&t->prod))
+				vmc_chan_bell_data(t->chan, t->id);
+			return VMC_PUT_SOME;
+		}
+		iov_iter_revert(&msg->msg_iter, n);
+	}
+	if (err != -EPROTO)
+		return VMC_PUT_CLOSED;
+	vmc_chan_broken(t->chan, "ring written by us");
+	return VMC_PUT_BROKEN;
+}
+
+static enum vmc_put vmc_tx_put(struct vmc_conn *conn, struct msghdr *msg, int *copied, u32 *want)
+{
+	enum vmc_put result;
+
+	spin_lock_bh(&conn->tx_lock);
+	result = vmc_tx_put_locked(conn, msg, copied, want);
+	spin_unlock_bh(&conn->tx_lock);
+	return result;
 }
 
 /*
@@ -479,13 +601,11 @@ static bool vmc_tx_grow(struct vmc_conn *conn, const struct vmc_txring *t)
 int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 {
 	struct sock *sk = conn->sk;
-	struct vmc_txring *t;
-	int copied = 0, err, space;
+	int copied = 0, err;
 	long timeo = sock_sndtimeo(sk, msg->msg_flags & MSG_DONTWAIT);
-	u32 n, want;
+	u32 want;
 
-	t = rcu_dereference_protected(conn->tx, lockdep_sock_is_held(sk));
-	if (!size || (conn->tx_state == VMC_TX_READY && !vmc_tx_open(conn, t)))
+	if (!size || (conn->tx_state == VMC_TX_READY && !vmc_tx_open(conn)))
 		return tcp_sendmsg_locked(sk, msg, size);
 	sk_clear_bit(SOCKWQ_ASYNC_NOSPACE, sk);
 
@@ -493,43 +613,33 @@ int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 		err = -EPIPE;
 		if (sk->sk_err || sk->sk_shutdown & SEND_SHUTDOWN)
 			goto error;
-		/* looked up again each time: a wait drops the lock */
-		t = rcu_dereference_protected(conn->tx, lockdep_sock_is_held(sk));
-		if (!t || conn->tx_state != VMC_TX_LOCAL)
+		switch (vmc_tx_put(conn, msg, &copied, &want)) {
+		case VMC_PUT_SOME:
+			break;
+		case VMC_PUT_TCP:
 			goto tcp;
-		n = min_t(size_t, msg_data_left(msg), VMC_TX_CHUNK);
-		/* not in crumbs as the reader leaves them: each costs the writer a call */
-		want = min(n, t->prod.size / 4);
-		space = vmc_ring_prod_space(&t->prod, n);
-		if (space >= 0 && space < want && !vmc_ring_prod_closed(&t->prod)) {
-			if (vmc_tx_grow(conn, t))
-				continue;
+		case VMC_PUT_CLOSED:
+			vmc_tx_end(conn, VMC_R_PEER_CLOSED);
+			break;
+		case VMC_PUT_SMALL:
+			vmc_tx_grow(conn);
+			break;
+		case VMC_PUT_FULL:
 			err = vmc_tx_wait(conn, want, &timeo);
 			if (err)
 				goto error;
-			continue;
-		}
-		if (space > 0) {
-			n = min_t(u32, n, space);
-			n = vmc_tx_copy(t, &msg->msg_iter, n);
+			break;
+		case VMC_PUT_FAULT:
+			/* under the socket's lock, as in TCP: nobody else writes in between */
 			err = -EFAULT;
-			if (!n)
+			if (fault_in_iov_iter_readable(&msg->msg_iter, want) == want ||
+			    fatal_signal_pending(current))
 				goto error;
-			space = vmc_ring_prod_commit(&t->prod, n);
-			if (!space) {
-				copied += n;
-				atomic64_add(n, &t->chan->tx_bytes);
-				if (vmc_ring_prod_notify(&t->prod))
-					vmc_chan_bell_data(t->chan, t->id);
-				continue;
-			}
-			iov_iter_revert(&msg->msg_iter, n);
-		}
-		if (space == -EPROTO) {
-			vmc_tx_broken(conn, t);
+			break;
+		case VMC_PUT_BROKEN:
+			vmc_tx_broken(conn);
 			return copied ? copied : -ECONNRESET;
 		}
-		vmc_tx_end(conn, VMC_R_PEER_CLOSED);
 	}
 	return copied;
 

@@ -6,9 +6,14 @@
  *   chan->mutex          rings of a channel: its worker, or its end
  *   conn->rx_mutex       reader's side of one socket
  *   socket lock          writer's side of one socket (conn->tx*)
+ *   conn->tx_lock        use of the ring that it writes (BH)
  *   link->lock           list of channels and their states (BH)
  *   chan->out_lock       outgoing half of a control ring (BH)
  *   vmc_conn_lock        hash tables (BH)
+ *
+ * A task may hold a socket's lock for as long as it likes: TCP copies from and to
+ * memory that only userspace can bring (userfaultfd, FUSE). So nothing that
+ * concerns a whole channel waits for one without a limit.
  */
 #ifndef VMC_H
 #define VMC_H
@@ -341,11 +346,15 @@ struct vmc_conn {
 	u64 tx_tcp_bytes;
 	bool bulk;			/* a small ring would be, or was, full */
 	u32 offer_id;
+	u32 offer_lost;			/* id of one whose answer did not get the lock */
 	bool offer_opener;		/* the role that offers are made in */
 	bool offer_guessed;		/* both roles were tried */
 	u8 nonce[VMC_NONCE_LEN];
-	struct vmc_txring __rcu *tx;
 	struct vmc_poll tx_poll;
+
+	/* this, and tx_state from VMC_TX_READY on, change with it held */
+	spinlock_t tx_lock;
+	struct vmc_txring __rcu *tx;
 
 	/* reader: rx_mutex */
 	struct mutex rx_mutex;
@@ -365,6 +374,7 @@ struct vmc_conn *vmc_conn_get(const struct sock *sk);
 struct vmc_conn *vmc_conn_peek(const struct sock *sk);
 struct vmc_conn *vmc_conn_by_offer(const struct vmc_c_offer *m, bool *opener);
 bool vmc_conn_is_quiet(struct vmc_conn *conn);
+bool vmc_conn_lock_soon(struct vmc_conn *conn);
 void vmc_conn_scan(void);
 void vmc_conn_stop_scan(void);
 void vmc_conn_put(struct vmc_conn *conn);
@@ -384,6 +394,7 @@ void vmc_proof(const struct vmc_conn *conn, u8 kind, bool by_us, bool opener, u3
 int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size);
 void vmc_tx_earn(struct vmc_conn *conn, size_t size);
 void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why);
+void vmc_tx_drop(struct vmc_conn *conn, const struct vmc_txring *only, enum vmc_reason why);
 void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m);
 void vmc_tx_reject(struct vmc_chan *ch, const struct vmc_c_reject *m);
 bool vmc_tx_writable(const struct sock *sk, bool *local);

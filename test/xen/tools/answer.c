@@ -21,12 +21,6 @@
 
 #define BUFFER	(256u << 10)
 
-/* The first bytes of each request. */
-struct request {
-	uint32_t length;	/* of the request, this included */
-	uint32_t answer;	/* of the response */
-};
-
 static unsigned char buffer[BUFFER];
 
 /* ---------------------------------------------------------------- server */
@@ -134,8 +128,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* A request, sent in calls of at most @chunk bytes, and all of its answer. */
-static int ask(int fd, uint32_t length, uint32_t answer, uint32_t chunk)
+int ask(int fd, uint32_t length, uint32_t answer, uint32_t chunk)
 {
 	struct request r = { length, answer };
 	ssize_t got;

@@ -23,6 +23,7 @@ static const char usage[] =
 "       vmc-traffic answer [--port P] [--family 4|6|mapped] [--background [--log FILE]]\n"
 "       vmc-traffic pair|crr ADDRESS  [--bytes B] [--seconds S]\n"
 "       vmc-traffic idle ADDRESS  [--connections N] [--parallel K] [--bytes B] [--seconds S]\n"
+"       vmc-traffic stuck ADDRESS [--seconds S]\n"
 "\n"
 "Sends and receives TCP streams of which every byte is known from the seed, checks each of them and\n"
 "what the calls say about them, and exits 1 with the place of the first difference.\n"
@@ -32,10 +33,11 @@ static const char usage[] =
 "hold:  connections that stay, with a little traffic, for --seconds or until SIGTERM. It tells when\n"
 "       all are open. --peer-dies: each has to end in an error, with all before it right.\n"
 "sha:   one connection, --bytes in both directions at once, SHA-256 of both at both ends.\n"
-"answer: answers requests of the three below; one thread for all connections.\n"
+"answer: answers requests of the four below; one thread for all connections.\n"
 "pair:  requests of --bytes on two connections in turn, one of which is kept from the driver.\n"
 "crr:   connect, request, response, close, again and again.\n"
 "idle:  connections that send and receive --bytes twice and then are silent until SIGTERM or --seconds.\n"
+"stuck: calls whose page faults wait until SIGTERM or --seconds, and then have to go on.\n"
 "\n"
 "Common: --port P (7700), --seed S (1), --timeout S (300), --quiet S (20; longest time without\n"
 "progress), --family mapped (an IPv4 address by an IPv6 socket).\n"
@@ -293,6 +295,8 @@ int main(int argc, char **argv)
 		return client_crr(c);
 	if (!strcmp(argv[0], "idle"))
 		return client_idle(c);
+	if (!strcmp(argv[0], "stuck"))
+		return client_stuck(c);
 	if (!strcmp(argv[0], "hold")) {
 		c->bytes = a.pace;
 		/* the longest pause of its own, see hold_pause(), is no silence */

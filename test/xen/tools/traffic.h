@@ -301,5 +301,14 @@ int answer(int listener);
 int client_pair(const struct client_options *opt);
 int client_crr(const struct client_options *opt);
 int client_idle(const struct client_options *opt);
+int client_stuck(const struct client_options *opt);
+/* A request, sent in calls of at most @chunk bytes, and all of its answer. 0 or -errno. */
+int ask(int fd, uint32_t length, uint32_t answer, uint32_t chunk);
+
+/* The first bytes of each request. */
+struct request {
+	uint32_t length;	/* of the request, this included */
+	uint32_t answer;	/* of the response */
+};
 
 #endif
