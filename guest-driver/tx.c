@@ -383,7 +383,7 @@ void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why)
 	vmc_tx_drop(conn, NULL, why);
 }
 
-/* Copies from the caller, as far as its memory is there, into the peer's pages. Returns bytes taken. */
+/* Copies from the caller, as far as its memory is there, into the peer's pages. Bytes taken. */
 static u32 vmc_tx_copy(struct vmc_txring *t, struct iov_iter *from, u32 len)
 {
 	u32 done = 0;
