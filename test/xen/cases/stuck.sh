@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
 # Calls stuck in page faults that never end hold up their own connections, and neither the channel nor its end.
-# limit: 180
+# limit: 300
 ANSWER=7701
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2
 g2 "vmc-traffic answer --port $ANSWER --family 4 --background --log /tmp/answer.log"
-LIMIT=170 background stuck g1 "vmc-traffic stuck $(addr g2) --port $ANSWER --seconds 160 --timeout 165"
+LIMIT=290 background stuck g1 "vmc-traffic stuck $(addr g2) --port $ANSWER --seconds 280 --timeout 285"
 wait_for 30 "grep -q 'are stuck' $work/stuck.out || ! running stuck" "calls to be stuck"
 running stuck || finish stuck 1
 g1 "cat /sys/kernel/debug/vmc/sockets"
