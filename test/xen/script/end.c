@@ -264,6 +264,10 @@ static void end_call(struct end *e, const struct step *st, struct outcome *o)
 		in_child(e, st, o);
 	} else if (st->via == VIA_ITSELF) {
 		actions[st->action].call(e, st, o);
+	} else if (st->via == VIA_NONBLOCK) {
+		fcntl(own, F_SETFL, O_NONBLOCK);
+		actions[st->action].call(e, st, o);
+		fcntl(own, F_SETFL, 0);
 	} else {
 		e->fd = st->via == VIA_DUP ? fcntl(own, F_DUPFD_CLOEXEC, 0) : passed(own);
 		if (st->via == VIA_MOVED) {

@@ -49,8 +49,62 @@ int dial(const struct sockaddr_in *sin, uint16_t port);
 /* Ends what is open, when something went wrong. */
 void abandon(struct player *p);
 
+/* Random numbers that follow from the seed. */
+static inline uint32_t below(struct player *p, uint32_t n)
+{
+	return (uint32_t)rng_below(&p->rng, n);
+}
+
+static inline bool one_in(struct player *p, unsigned int n)
+{
+	return rng_one_in(&p->rng, n);
+}
+
+static inline uint32_t some(struct player *p, uint32_t least, uint32_t most)
+{
+	return (uint32_t)rng_log(&p->rng, least, most);
+}
+
+/* Nobody is there to read: a send is answered by a reset (RFC 1122, 4.2.2.13). */
+static inline bool deaf(const struct model *m)
+{
+	return m->gone || (m->shut_rd && m->shut_wr);
+}
+
+/* Has the end of the stream, or an error, or won't read: no call waits. */
+static inline bool ends(const struct model *m)
+{
+	return m->fin || m->reset || m->shut_rd;
+}
+
+/* Bytes can go from one end to the other. */
+static inline bool flows(const struct model *from, const struct model *to)
+{
+	return !from->gone && !from->reset && !from->shut_wr && !to->gone && !to->reset &&
+	       !to->shut_rd;
+}
+
+/* Both have sent all: closed, or about to be; when the last ACK comes is not ours to say. */
+static inline bool closing(const struct model *m)
+{
+	return m->shut_wr && m->fin;
+}
+
 /* ----------------------------------------------------------- script.c */
 
 void one_script(struct player *p);
+void choose_via(struct player *p, struct step *st);
+void do_shutdown(struct player *p, unsigned int side, uint32_t how);
+/* @action, A_CLOSE in some style or A_DISCONNECT, ends this end's part. */
+void leave(struct player *p, unsigned int side, enum action action, uint32_t style);
+
+/* ------------------------------------------------------------ scene.c */
+
+struct outcome simple(struct player *p, unsigned int side, enum action action, uint32_t n);
+/* Connects the near end's socket, new or used before, to the far end. */
+void begin(struct player *p, int fd);
+
+typedef void scene_fn(struct player *p, unsigned int side);
+scene_fn timeout, waiting, pressure, crowd, urgent, peek_off, reuse;
 
 #endif

@@ -162,12 +162,12 @@ static ssize_t recv_styled(struct end *e, const struct step *st, uint32_t *extra
 		*extra = r < 0 ? 0 : len;	/* TCP names nobody */
 		return r;
 	case 7:		/* a second message has nothing new to peek at */
-		if (!(flags & (MSG_PEEK | MSG_TRUNC)))
+		if (!(flags & (MSG_PEEK | MSG_TRUNC | MSG_OOB | MSG_ERRQUEUE)))
 			return recv_messages(e, st, extra);
 		break;
 	case 8:
 	case 9:		/* io_uring repeats a MSG_WAITALL that comes to less, even if it peeks */
-		if (flags & MSG_WAITALL || !st->n || !uring_works())
+		if (flags & (MSG_WAITALL | MSG_OOB | MSG_ERRQUEUE) || !st->n || !uring_works())
 			break;
 		if (style == 9)
 			return recv_message(e, st, true, extra);

@@ -78,6 +78,7 @@ enum via {
 	VIA_DUP,
 	VIA_PASSED,	/* SCM_RIGHTS */
 	VIA_MOVED,	/* and the first one is closed */
+	VIA_NONBLOCK,	/* O_NONBLOCK meanwhile */
 	VIA_CHILD,	/* fork() */
 };
 
