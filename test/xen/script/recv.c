@@ -261,30 +261,28 @@ void do_mark(struct end *e, const struct step *st, struct outcome *o)
 /* ---------------------------------------------------------- SO_PEEK_OFF */
 
 /*
- * Two peeks of @flags bytes together, the first at @n: kernels before 6.9 have
- * no SO_PEEK_OFF for TCP, what it would have returned is clear.
+ * Two peeks of @flags bytes together, the first at @n, and none where nothing
+ * is left: it would take an error. Kernels before 6.9 have no SO_PEEK_OFF for
+ * TCP, but what it would return is clear.
  */
 void do_peek_off(struct end *e, const struct step *st, struct outcome *o)
 {
-	int value = (int)st->n, none = -1;
-	uint32_t want[2] = { st->flags / 2, st->flags - st->flags / 2 };
+	uint32_t left = st->queued - st->n, all = st->flags < left ? st->flags : left, want;
 	struct end there = { .rx_key = e->rx_key, .rx_pos = e->rx_pos + st->n };
-	unsigned int i;
+	int value = (int)st->n, none = -1;
 	ssize_t r;
 
-	if (setsockopt(e->fd, SOL_SOCKET, SO_PEEK_OFF, &value, sizeof(value))) {
-		o->ret = (int32_t)(st->queued - st->n);
-		if (o->ret > (int32_t)st->flags)
-			o->ret = (int32_t)st->flags;
+	o->ret = (int32_t)all;
+	if (setsockopt(e->fd, SOL_SOCKET, SO_PEEK_OFF, &value, sizeof(value)))
 		return;
-	}
-	for (i = 0; i < 2; i++) {
-		r = recv(e->fd, e->buf, want[i], MSG_PEEK | MSG_DONTWAIT);
-		if (r <= 0)
+	for (want = all / 2, left = all; left; left -= (uint32_t)r, want = left) {
+		r = recv(e->fd, e->buf, want ? want : left, MSG_PEEK | MSG_DONTWAIT);
+		if (r <= 0) {
+			returned(o, r);
 			break;
+		}
 		check(&there, e->buf, (size_t)r, true, o);
 		there.rx_pos += (uint64_t)r;
-		o->ret += (int32_t)r;
 	}
 	setsockopt(e->fd, SOL_SOCKET, SO_PEEK_OFF, &none, sizeof(none));
 }
