@@ -64,6 +64,7 @@ static void obey(int control, bool switches)
 		switch (st.action) {
 		case A_LISTEN:
 			o.ret = port;
+			o.extra = uring_works();
 			break;
 		case A_ACCEPT:
 			fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);

@@ -17,7 +17,8 @@ static const char usage[] =
 "for each to FILE: its seed, and a digest of what every call returned. Over TCP and over VMC the\n"
 "lines have to be the same. --expect FILE, with the lines of another run, shows all calls of a script that\n"
 "returned something else; to see the right ones, --seed ITS-SEED --scripts 1 --verbose where they were made.\n"
-"Exits 1 then, and if an outcome is wrong by itself: a wrong byte, one that never comes, a lost edge.\n"
+"Exits 1 then, and if an outcome is wrong by itself: a wrong byte, one that never comes, a lost edge,\n"
+"a timeout that ends early, a call that nothing wakes.\n"
 "\n"
 "--switch: scripts send all streams of a guest back to TCP at random points (/sys/kernel/debug/vmc).\n"
 "Defaults: port 7710, seed 1, 100 scripts, 8 of them at once.\n";
@@ -49,6 +50,12 @@ static unsigned long number(const char *text, unsigned long most)
 		exit(2);
 	}
 	return v;
+}
+
+static void count_sigpipe(int sig)
+{
+	(void)sig;
+	sigpipes++;
 }
 
 int main(int argc, char **argv)
@@ -92,7 +99,8 @@ int main(int argc, char **argv)
 		default:
 			return 2;
 		}
-	signal(SIGPIPE, SIG_IGN);
+	signal(SIGPIPE, count_sigpipe);
+	wait_init();
 	a.port = p.port;
 	argv += optind;
 	argc -= optind;
