@@ -36,6 +36,9 @@ GUEST = """udev kmod openssh-server iproute2 procps psmisc ethtool iperf3 sockpe
     util-linux mount openssl iputils-ping netcat-openbsd socat iptables nftables wireguard-tools tcpdump curl rsync
     redis-server redis-tools stress-ng""".split()
 
+# What guests have besides with --programs.
+PROGRAMS = """caddy hey libmemcached-tools memcached netpipe-tcp nginx-light nodejs postgresql-15 wrk""".split()
+
 
 def sources():
     """The host's own apt entries for Debian 12, one line each, as mmdebstrap reads them."""
