@@ -110,7 +110,7 @@ def make_stage(lab, images, options, progress, log):
 def up(options, progress):
     """Stage, boot, wait until everything is ready. On any failure: collect logs, end everything, say what it was."""
     lab = Lab()
-    images = {name: cache.need(f"guest-{name}") for name in options["kernels"]}
+    images = {name: cache.need(cache.guest(name, options["programs"])) for name in options["kernels"]}
     packages.host_install(progress, [manifest["release"] for _, manifest in images.values()])
     interruptible()
     with lab.acquire(options["wait"]) as lock_file:

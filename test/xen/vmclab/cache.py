@@ -54,10 +54,15 @@ def current(name):
         return None
 
 
+def guest(kernel, programs):
+    """The name of a guest's image."""
+    return f"guest-{kernel}" + ("-programs" if programs else "")
+
+
 def need(name):
     found = current(name)
     if not found:
-        option = "" if name == "base" else f" --kernel {name.removeprefix('guest-')}"
+        option = "" if name == "base" else " --kernel " + name.removeprefix("guest-").replace("-programs", " --programs")
         raise Fail(f"no {name} image built from this recipe yet: run `lab build{option}`")
     with contextlib.suppress(OSError):
         os.utime(os.path.join(found[0], "manifest.json"))

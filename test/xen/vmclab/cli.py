@@ -49,6 +49,8 @@ def parser():
     kernel_help = "the guests' kernel: 6.1 (default), 6.12, or 6.1,6.12 for guests of either kind in turn"
     build = add("build", "make the images from Debian packages; instantaneous if they are there", _build)
     build.add_argument("--kernel", type=_kernels, default=["6.1"], help=kernel_help)
+    programs_help = "guests with more programs, servers and clients (an image of its own)"
+    build.add_argument("--programs", action="store_true", help=programs_help)
 
     kver = add("kver", "print the kernel release of the guests' image", _kver)
     kver.add_argument("--kernel", type=_kernels, default=["6.1"], help=kernel_help)
@@ -60,6 +62,7 @@ def parser():
     up.add_argument("--kernel", type=_kernels, default=["6.1"], help=kernel_help)
     up.add_argument("--memory", type=_count(96, 4096), default=256, metavar="MB", help="per guest (default 256)")
     up.add_argument("--vcpus", type=_count(1, 8), default=1, help="per guest (default 1)")
+    up.add_argument("--programs", action="store_true", help=programs_help)
     up.add_argument("--no-vmc", action="store_true", help="compile and install nothing of this tree")
     up.add_argument("--append", default="", metavar="ARGUMENTS", help="more kernel arguments for the guests")
     up.add_argument("--guest-overlay", metavar="DIR", help="files to lay over the guests' root")
@@ -104,7 +107,7 @@ def parser():
 
 
 def _build(args, progress):
-    releases = image.build(args.kernel, progress)
+    releases = image.build(args.kernel, args.programs, progress)
     progress.say(f"images ready for {', '.join(releases)} in {cache.images()}")
 
 
@@ -118,7 +121,7 @@ def _up(args, progress):
         raise Fail("--append: no quotes, backslashes or line breaks", 2)
     boot.up({"hosts": args.hosts, "guests": args.guests, "type": args.type, "kernels": args.kernel,
              "memory": args.memory, "vcpus": args.vcpus, "vmc": not args.no_vmc, "append": args.append,
-             "overlay": args.guest_overlay, "gdb": args.gdb, "wait": args.wait}, progress)
+             "programs": args.programs, "overlay": args.guest_overlay, "gdb": args.gdb, "wait": args.wait}, progress)
 
 
 def _push(args, progress):

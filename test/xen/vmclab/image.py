@@ -13,42 +13,44 @@ from . import cache, kernel, packages
 from .util import Fail, lock, read_json, run, write_json
 
 _BOOTSTRAP = ["mmdebstrap", "--mode=root", "--variant=apt", '--aptopt=APT::Install-Recommends "false"']
+_INCLUDE = {"dom0": packages.DOM0, "guest": packages.GUEST, "programs": packages.GUEST + packages.PROGRAMS}
+_GUEST_MB = {"guest": 512, "programs": 1536}
 EXCLUDE = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*"]
 
 
-def build(kernels, progress):
+def build(kernels, programs, progress):
     """Make what is missing for these guest kernels and return their releases."""
     packages.host_install(progress)
+    guest = "programs" if programs else "guest"
     versions = packages.candidates(
-        sorted({packages.XEN, *packages.KERNELS.values(), *packages.DOM0, *packages.GUEST}), progress)
+        sorted({packages.XEN, *packages.KERNELS.values(), *_INCLUDE["dom0"], *_INCLUDE[guest]}), progress)
     os.makedirs(cache.images(), exist_ok=True)
     releases = []
     with lock(cache.images("lock"), lambda: progress.say("another build is running, waiting for it")):
         _sweep()
-        roots = _bootstraps(versions, progress)
+        roots = _bootstraps(("dom0", guest), versions, progress)
         recipe = cache.recipe()
         key = cache.digest(recipe, roots["dom0"], versions[packages.XEN],
                            versions[packages.KERNELS[packages.DOM0_KERNEL]])
         _make("base", f"base-{key}", progress, lambda where, log: _base(roots["dom0"], where, log))
         for name in kernels:
-            key = cache.digest(recipe, roots["guest"], versions[packages.KERNELS[name]])
-            manifest = _make(f"guest-{name}", f"guest-{name}-{key}", progress,
-                             functools.partial(_guest, name, roots["guest"]))
+            key = cache.digest(recipe, roots[guest], versions[packages.KERNELS[name]])
+            manifest = _make(cache.guest(name, programs), f"guest-{name}-{key}", progress,
+                             functools.partial(_guest, name, roots[guest], _GUEST_MB[guest]))
             releases.append(manifest["release"])
     packages.host_install(progress, releases)
     return releases
 
 
-def _bootstraps(versions, progress):
+def _bootstraps(kinds, versions, progress):
     """{kind: directory with its root.tar}: Debian as it comes, known by its packages alone, both made side by side."""
-    includes = {"dom0": packages.DOM0, "guest": packages.GUEST}
-    keys = {kind: f"root-{kind}-" + cache.digest(_BOOTSTRAP, *EXCLUDE, *sorted((name, versions[name]) for name in names))
-            for kind, names in includes.items()}
+    keys = {kind: f"root-{kind}-" + cache.digest(_BOOTSTRAP, *EXCLUDE, *sorted((name, versions[name]) for name in _INCLUDE[kind]))
+            for kind in kinds}
     missing = [kind for kind, key in keys.items() if not os.path.exists(cache.images(key, "manifest.json"))]
     if missing:
         with progress.step(f"bootstrap of {' and '.join(missing)} from Debian packages (one to two minutes)"):
             with concurrent.futures.ThreadPoolExecutor() as pool:
-                jobs = [pool.submit(_make, None, keys[kind], progress, functools.partial(_bootstrap, includes[kind]))
+                jobs = [pool.submit(_make, None, keys[kind], progress, functools.partial(_bootstrap, _INCLUDE[kind]))
                         for kind in missing]
             for job in jobs:
                 job.result()
@@ -143,7 +145,7 @@ def _base(source, where, log):
     return {"dom0_kernel": release}
 
 
-def _guest(name, source, where, log):
+def _guest(name, source, megabytes, where, log):
     """What one guest kernel needs: its disk, the ELF kernel, the initrd, and the module tree to index drivers in."""
     package, root = os.path.join(where, "kernel"), os.path.join(where, "root")
     release = _kernel(name, package, os.path.join(where, "vmlinux"), log)
@@ -152,7 +154,7 @@ def _guest(name, source, where, log):
     kernel.initrd(root, release, kernel.GUEST_INITRD, os.path.join(cache.HERE, "image/guest/init"),
                   os.path.join(root, "bin/busybox"), os.path.join(where, "initrd"))
     shutil.copytree(os.path.join(root, "usr/lib/modules"), os.path.join(where, "tree/usr/lib/modules"))
-    _disk(root, os.path.join(where, "guest.img"), 512, log, "-i", "8192")
+    _disk(root, os.path.join(where, "guest.img"), megabytes, log, "-i", "8192")
     shutil.rmtree(package)
     shutil.rmtree(root)
     return {"kernel": name, "release": release}

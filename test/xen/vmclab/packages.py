@@ -5,6 +5,7 @@ import glob
 import os
 import shutil
 import subprocess
+import tempfile
 
 from .util import Fail, output, run
 
@@ -34,6 +35,9 @@ DOM0 = """systemd systemd-sysv udev xen-utils-4.17 xen-utils-common xenstore-uti
 GUEST = """udev kmod openssh-server iproute2 procps psmisc ethtool iperf3 sockperf python3 busybox-static strace
     util-linux mount openssl iputils-ping netcat-openbsd socat iptables nftables wireguard-tools tcpdump curl rsync
     redis-server redis-tools stress-ng""".split()
+
+# What guests have besides with --programs.
+PROGRAMS = """caddy hey libmemcached-tools memcached netpipe-tcp nginx-light nodejs postgresql-15 wrk""".split()
 
 
 def sources():
@@ -82,9 +86,17 @@ def apt_options():
 
 
 def versions(names):
-    """{package: candidate version}; a package that apt does not know is absent."""
+    """{package: candidate version} as a bootstrap sees it; a package that apt does not know is absent."""
     found, name = {}, None
-    for line in output(["apt-cache", "policy", *names], env={**os.environ, "LC_ALL": "C"}).splitlines():
+    with tempfile.NamedTemporaryFile("w", suffix=".list") as file:
+        file.write(sources())
+        file.flush()
+        # Neither what is installed on this machine nor what other sources have.
+        options = {"Dir::State::status": "/dev/null", "Dir::Etc::SourceList": file.name,
+                   "Dir::Etc::SourceParts": "/dev/null", "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": ""}
+        argv = ["apt-cache", *(f"-o{key}={value}" for key, value in options.items()), "policy", *names]
+        text = output(argv, env={**os.environ, "LC_ALL": "C"})
+    for line in text.splitlines():
         if line[:1] not in (" ", ""):
             name = line.rstrip(":")
         elif line.strip().startswith("Candidate:") and "(none)" not in line:
