@@ -625,6 +625,8 @@ void vmc_conn_data_ready(struct vmc_conn *conn)
 		vmc_conn_leave(conn, VMC_R_FOREIGN_USER);
 		return;
 	}
+	if (unlikely(rcu_access_pointer(conn->sk->sk_filter)))
+		vmc_rx_close(conn);	/* what comes from now on, it has to see */
 	data_ready(conn->sk);
 }
 

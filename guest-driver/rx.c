@@ -53,10 +53,14 @@ static bool vmc_rx_native_sleeper(struct sock *sk)
 	return n > sk->sk_write_pending;	/* those are TCP's writers */
 }
 
-/* Options about packets, or about TCP's own queue: SO_TIMESTAMP and the like, SO_PEEK_OFF. */
+/*
+ * Options about packets, or about TCP's own queue: SO_TIMESTAMP and the like,
+ * SO_PEEK_OFF, SO_ATTACH_FILTER.
+ */
 static bool vmc_rx_wants_tcp(const struct sock *sk)
 {
 	return sock_flag(sk, SOCK_RCVTSTAMP) || READ_ONCE(sk->sk_peek_off) >= 0 ||
+	       rcu_access_pointer(sk->sk_filter) ||
 	       READ_ONCE(sk->sk_tsflags) & (SOF_TIMESTAMPING_RX_SOFTWARE |
 					    SOF_TIMESTAMPING_RX_HARDWARE);
 }
