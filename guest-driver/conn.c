@@ -8,6 +8,7 @@
 #include <linux/etherdevice.h>
 #include <linux/hashtable.h>
 #include <linux/jhash.h>
+#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/tracepoint.h>
 #include <net/dst.h>
@@ -308,6 +309,23 @@ bool vmc_conn_is_quiet(struct vmc_conn *conn)
 	return conn->quiet;
 }
 
+/*
+ * A ULP came by a call that had begun before the scan took the socket, so the
+ * socket was not let go first. Its tables are derived from ours: they have to stay.
+ */
+static void vmc_conn_check_ulp(const struct vmc_conn *conn)
+{
+	static atomic_t staying;
+
+	if (likely(!READ_ONCE(inet_csk(conn->sk)->icsk_ulp_ops)))
+		return;
+	smp_rmb();	/* in its proper turn it comes when we have let go */
+	if (!READ_ONCE(conn->detached) && !atomic_xchg(&staying, 1)) {
+		pr_warn("vmc: kTLS was built on the driver's tables; it can't be unloaded any more\n");
+		__module_get(THIS_MODULE);
+	}
+}
+
 /* ------------------------------------- connections that were there before */
 
 #define VMC_SCAN_DELAY	(HZ / 20)	/* so that peers named together need one scan */
@@ -384,6 +402,7 @@ static unsigned int vmc_scan_table(struct inet_hashinfo *table)
 
 static void vmc_scan_settle(struct vmc_conn *conn, void *unused)
 {
+	vmc_conn_check_ulp(conn);
 	WRITE_ONCE(conn->settled, true);
 }
 
@@ -471,6 +490,7 @@ void vmc_conn_detach(struct vmc_conn *conn)
 {
 	struct sock *sk = conn->sk;
 
+	vmc_conn_check_ulp(conn);
 	spin_lock_bh(&vmc_conn_lock);
 	if (conn->detached) {
 		spin_unlock_bh(&vmc_conn_lock);

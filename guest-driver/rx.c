@@ -74,7 +74,7 @@ static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 		return VMC_R_UNLOAD;
 	if (rcu_access_pointer(conn->rx))
 		return VMC_R_NOT_READY;
-	if (READ_ONCE(sk->sk_user_data))
+	if (READ_ONCE(sk->sk_user_data) || inet_csk(sk)->icsk_ulp_ops || tcp_sk(sk)->repair)
 		return VMC_R_FOREIGN_USER;
 	if (sk->sk_shutdown & RCV_SHUTDOWN)
 		return VMC_R_SHUTDOWN;
