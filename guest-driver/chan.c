@@ -236,7 +236,7 @@ static bool vmc_chan_collect(struct vmc_chan *ch)
 			if (!conn)
 				continue;
 			found = true;
-			conn->sk->sk_data_ready(conn->sk);
+			vmc_conn_data_ready(conn);
 		}
 		bits = vmc_load(&page->space[i]) ? vmc_xchg(&page->space[i], 0) : 0;
 		for (; bits; bits &= bits - 1) {
@@ -249,7 +249,7 @@ static bool vmc_chan_collect(struct vmc_chan *ch)
 			if (vmc_load(&t->prod.hdr->prod) & VMC_RING_CLOSED &&
 			    !xchg(&ch->tx_closed, true))
 				vmc_chan_queue(ch);
-			conn->sk->sk_write_space(conn->sk);
+			vmc_conn_write_space(conn);
 		}
 	}
 	return found;

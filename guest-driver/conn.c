@@ -8,6 +8,7 @@
 #include <linux/etherdevice.h>
 #include <linux/hashtable.h>
 #include <linux/jhash.h>
+#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/tracepoint.h>
 #include <net/dst.h>
@@ -30,6 +31,14 @@ static struct tracepoint *vmc_state_tp;
 
 atomic_t vmc_nr_conns;		/* in memory, detached ones too */
 atomic64_t vmc_nr_hooked;
+
+/*
+ * Sockets on their way to someone else, who has not put his mark on them yet.
+ * Meanwhile the scan takes none.
+ */
+static atomic_t vmc_nr_given;
+
+static void vmc_conn_leave_work(struct work_struct *work);
 
 /* ------------------------------------------------------------- lifetime */
 
@@ -252,6 +261,7 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	kref_init(&conn->ref);
 	mutex_init(&conn->rx_mutex);
 	spin_lock_init(&conn->tx_lock);
+	INIT_DELAYED_WORK(&conn->leave, vmc_conn_leave_work);
 	conn->peer = peer;
 	ether_addr_copy(conn->mac, mac);
 	conn->sk = sk;
@@ -330,6 +340,23 @@ bool vmc_conn_lock_soon(struct vmc_conn *conn)
 	return ours;
 }
 
+/*
+ * A ULP came by a call that had begun before the scan took the socket, so the
+ * socket was not let go first. Its tables are derived from ours: they have to stay.
+ */
+static void vmc_conn_check_ulp(const struct vmc_conn *conn)
+{
+	static atomic_t staying;
+
+	if (likely(!READ_ONCE(inet_csk(conn->sk)->icsk_ulp_ops)))
+		return;
+	smp_rmb();	/* in its proper turn it comes when we have let go */
+	if (!READ_ONCE(conn->detached) && !atomic_xchg(&staying, 1)) {
+		pr_warn("vmc: kTLS was built on the driver's tables; it can't be unloaded any more\n");
+		__module_get(THIS_MODULE);
+	}
+}
+
 /* ------------------------------------- connections that were there before */
 
 #define VMC_SCAN_DELAY	(HZ / 20)	/* so that peers named together need one scan */
@@ -344,14 +371,15 @@ static bool vmc_scan_wants(const struct sock *sk)
 	       !vmc_sk_is_taken(sk);
 }
 
-/* False if a task holds the socket's lock. */
+/* False if a task holds the socket's lock, or may be about to take the socket away. */
 static bool vmc_scan_hook(struct sock *sk)
 {
 	bool done;
 
 	local_bh_disable();
 	bh_lock_sock(sk);
-	done = !sock_owned_by_user(sk);
+	/* the lock orders this after vmc_conn_give() */
+	done = !sock_owned_by_user(sk) && !atomic_read(&vmc_nr_given);
 	if (done && vmc_scan_wants(sk))
 		vmc_conn_hook(sk, VMC_ROLE_UNKNOWN);
 	bh_unlock_sock(sk);
@@ -405,6 +433,7 @@ static unsigned int vmc_scan_table(struct inet_hashinfo *table)
 
 static void vmc_scan_settle(struct vmc_conn *conn, void *unused)
 {
+	vmc_conn_check_ulp(conn);
 	WRITE_ONCE(conn->settled, true);
 }
 
@@ -492,6 +521,7 @@ void vmc_conn_detach(struct vmc_conn *conn)
 {
 	struct sock *sk = conn->sk;
 
+	vmc_conn_check_ulp(conn);
 	spin_lock_bh(&vmc_conn_lock);
 	if (conn->detached) {
 		spin_unlock_bh(&vmc_conn_lock);
@@ -510,6 +540,18 @@ void vmc_conn_detach(struct vmc_conn *conn)
 	sk->sk_data_ready(sk);
 	sk->sk_write_space(sk);
 	vmc_conn_put(conn);
+}
+
+/* ------------------------------------------------------------ letting go */
+
+/* The writer's side ends for good; the reason is counted once. Socket lock. */
+static void vmc_conn_stop_tx(struct vmc_conn *conn, enum vmc_reason why)
+{
+	if (!conn->leaving && !rcu_access_pointer(conn->tx) && why != VMC_R_UNLOAD)
+		vmc_fallback(conn, why);	/* or the end of the ring counts it */
+	conn->leaving = true;
+	conn->tx_never = true;
+	vmc_tx_end(conn, why);
 }
 
 /*
@@ -537,15 +579,117 @@ int vmc_conn_let_go(struct vmc_conn *conn, enum vmc_reason why)
 	mutex_lock(&conn->rx_mutex);
 	lock_sock(sk);
 	if (!conn->detached) {
-		conn->tx_never = true;
-		vmc_tx_end(conn, why);
-		err = vmc_rx_to_tcp(conn);
+		vmc_conn_stop_tx(conn, why);
+		err = vmc_rx_to_tcp(conn, GFP_KERNEL);
 		if (!err)
 			vmc_conn_detach(conn);
 	}
 	release_sock(sk);
 	mutex_unlock(&conn->rx_mutex);
 	return err;
+}
+
+/*
+ * As vmc_conn_let_go(), with the socket locked and without sleeping. -EAGAIN if
+ * that can't be done here; it is done soon then.
+ */
+int vmc_conn_let_go_now(struct vmc_conn *conn, enum vmc_reason why)
+{
+	bool ring = rcu_access_pointer(conn->rx);
+	int err = 0;
+
+	if (conn->detached)
+		return 0;
+	/* a softirq must not try a mutex; and a task may hold the lock all the same */
+	if (in_softirq() && (ring || sock_owned_by_user_nocheck(conn->sk)))
+		goto later;
+	if (ring && !mutex_trylock(&conn->rx_mutex))
+		goto later;
+	vmc_conn_stop_tx(conn, why);
+	if (ring) {
+		err = vmc_rx_to_tcp(conn, GFP_ATOMIC);
+		mutex_unlock(&conn->rx_mutex);
+	}
+	if (err)
+		goto later;
+	vmc_conn_detach(conn);
+	return 0;
+
+later:
+	vmc_conn_leave(conn, why);
+	return -EAGAIN;
+}
+
+static void vmc_conn_leave_work(struct work_struct *work)
+{
+	struct vmc_conn *conn = container_of(to_delayed_work(work), struct vmc_conn, leave);
+
+	if (READ_ONCE(conn->detached) || !vmc_conn_let_go(conn, READ_ONCE(conn->leave_why)) ||
+	    !queue_delayed_work(vmc_wq, &conn->leave, HZ / 50))
+		vmc_conn_put(conn);
+}
+
+/* The socket is let go by a task, soon. Any context; inside RCU or with a reference. */
+void vmc_conn_leave(struct vmc_conn *conn, enum vmc_reason why)
+{
+	if (READ_ONCE(conn->detached) || !kref_get_unless_zero(&conn->ref))
+		return;
+	WRITE_ONCE(conn->leave_why, why);
+	if (!queue_delayed_work(vmc_wq, &conn->leave, 0))
+		vmc_conn_put(conn);
+}
+
+/*
+ * Someone else wants the socket: lets it go, and waits for that. It is not taken
+ * again before vmc_conn_given(). Process context, no locks held.
+ */
+int vmc_conn_give(struct vmc_conn *conn, enum vmc_reason why)
+{
+	int err;
+
+	atomic_inc(&vmc_nr_given);
+	while ((err = vmc_conn_let_go(conn, why)) == -EAGAIN) {
+		if (signal_pending(current))
+			return -ERESTARTNOINTR;	/* nothing was done yet that could be seen */
+		schedule_timeout_interruptible(1);
+	}
+	return err;
+}
+
+void vmc_conn_given(struct vmc_conn *conn)
+{
+	atomic_dec(&vmc_nr_given);
+	vmc_conn_put(conn);
+}
+
+/*
+ * News from the peer for this socket. Someone in the kernel may have made himself
+ * its user meanwhile; his functions count on the socket's lock, and on TCP's queue.
+ * Any context; inside RCU or with a reference.
+ */
+void vmc_conn_data_ready(struct vmc_conn *conn)
+{
+	void (*data_ready)(struct sock *sk) = READ_ONCE(conn->sk->sk_data_ready);
+
+	smp_rmb();	/* sk_user_data is set before the function is replaced */
+	if (unlikely(READ_ONCE(conn->sk->sk_user_data))) {
+		vmc_conn_leave(conn, VMC_R_FOREIGN_USER);
+		return;
+	}
+	if (unlikely(rcu_access_pointer(conn->sk->sk_filter)))
+		vmc_rx_close(conn);	/* what comes from now on, it has to see */
+	data_ready(conn->sk);
+}
+
+void vmc_conn_write_space(struct vmc_conn *conn)
+{
+	void (*write_space)(struct sock *sk) = READ_ONCE(conn->sk->sk_write_space);
+
+	smp_rmb();	/* as above */
+	if (unlikely(READ_ONCE(conn->sk->sk_user_data)))
+		vmc_conn_leave(conn, VMC_R_FOREIGN_USER);
+	else
+		write_space(conn->sk);
 }
 
 /* ------------------------------------------------------ init and exit */

@@ -181,7 +181,7 @@ int vmc_pool_rx_done(struct vmc_chan *ch, u32 id)
 			vmc_rx_end(conn);
 		mutex_unlock(&conn->rx_mutex);
 	}
-	conn->sk->sk_data_ready(conn->sk);
+	vmc_conn_data_ready(conn);
 	vmc_conn_put(conn);
 	return 0;
 }
@@ -453,7 +453,7 @@ static void vmc_pool_end_rx(struct vmc_rxring *r)
 	conn = rcu_dereference(r->conn);
 	if (conn && kref_get_unless_zero(&conn->ref)) {
 		rcu_read_unlock();
-		conn->sk->sk_data_ready(conn->sk);
+		vmc_conn_data_ready(conn);
 		vmc_conn_put(conn);
 		return;
 	}

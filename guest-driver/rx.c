@@ -53,10 +53,14 @@ static bool vmc_rx_native_sleeper(struct sock *sk)
 	return n > sk->sk_write_pending;	/* those are TCP's writers */
 }
 
-/* Options about packets, or about TCP's own queue: SO_TIMESTAMP and the like, SO_PEEK_OFF. */
+/*
+ * Options about packets, or about TCP's own queue: SO_TIMESTAMP and the like,
+ * SO_PEEK_OFF, SO_ATTACH_FILTER.
+ */
 static bool vmc_rx_wants_tcp(const struct sock *sk)
 {
 	return sock_flag(sk, SOCK_RCVTSTAMP) || READ_ONCE(sk->sk_peek_off) >= 0 ||
+	       rcu_access_pointer(sk->sk_filter) ||
 	       READ_ONCE(sk->sk_tsflags) & (SOF_TIMESTAMPING_RX_SOFTWARE |
 					    SOF_TIMESTAMPING_RX_HARDWARE);
 }
@@ -70,7 +74,7 @@ static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 		return VMC_R_UNLOAD;
 	if (rcu_access_pointer(conn->rx))
 		return VMC_R_NOT_READY;
-	if (READ_ONCE(sk->sk_user_data))
+	if (READ_ONCE(sk->sk_user_data) || inet_csk(sk)->icsk_ulp_ops || tcp_sk(sk)->repair)
 		return VMC_R_FOREIGN_USER;
 	if (sk->sk_shutdown & RCV_SHUTDOWN)
 		return VMC_R_SHUTDOWN;
@@ -91,7 +95,7 @@ static void vmc_rx_make_way(struct vmc_conn *conn)
 	struct vmc_rxring *r = rcu_dereference_protected(conn->rx, 1);
 
 	if (r && vmc_load(&r->cons.hdr->prod) & VMC_RING_CLOSED &&
-	    vmc_rx_pending(conn) <= VMC_RX_MOVE && !vmc_rx_to_tcp(conn))
+	    vmc_rx_pending(conn) <= VMC_RX_MOVE && !vmc_rx_to_tcp(conn, GFP_KERNEL))
 		conn->sk->sk_data_ready(conn->sk);
 }
 
@@ -227,12 +231,17 @@ static int vmc_rx_broken(struct vmc_conn *conn, struct vmc_rxring *r)
 /* ------------------------------------------------- leftovers into TCP */
 
 /* A segment of the socket's, with room for its @len bytes; NULL without memory. */
-static struct sk_buff *vmc_rx_skb_new(struct sock *sk, u32 seq, u32 len, u8 flags)
+static struct sk_buff *vmc_rx_skb_new(struct sock *sk, u32 seq, u32 len, u8 flags, gfp_t gfp)
 {
-	struct sk_buff *skb = alloc_skb(len, GFP_KERNEL);
+	struct sk_buff *skb;
+	int err;
 
+	/* in pages, which can be had without waiting */
+	skb = alloc_skb_with_frags(0, len, PAGE_ALLOC_COSTLY_ORDER, &err, gfp);
 	if (!skb)
 		return NULL;
+	skb->len = len;
+	skb->data_len = len;
 	if (!sk_rmem_schedule(sk, skb, skb->truesize)) {
 		kfree_skb(skb);
 		return NULL;
@@ -245,9 +254,9 @@ static struct sk_buff *vmc_rx_skb_new(struct sock *sk, u32 seq, u32 len, u8 flag
 }
 
 static int vmc_rx_skb_add(struct sock *sk, struct sk_buff *before, struct vmc_rxring *r,
-			  u32 done, u32 len, u32 seq)
+			  u32 done, u32 len, u32 seq, gfp_t gfp)
 {
-	struct sk_buff *skb = vmc_rx_skb_new(sk, seq, len, 0);
+	struct sk_buff *skb = vmc_rx_skb_new(sk, seq, len, 0, gfp);
 	u32 put = 0;
 
 	if (!skb)
@@ -255,7 +264,7 @@ static int vmc_rx_skb_add(struct sock *sk, struct sk_buff *before, struct vmc_rx
 	while (put < len) {
 		u32 off, n = vmc_ring_cons_span(&r->cons, done + put, len - put, &off);
 
-		skb_put_data(skb, (u8 *)vmc_rxring_data(r) + off, n);
+		skb_store_bits(skb, put, (u8 *)vmc_rxring_data(r) + off, n);
 		put += n;
 	}
 	if (before)
@@ -269,7 +278,7 @@ static int vmc_rx_skb_add(struct sock *sk, struct sk_buff *before, struct vmc_rx
  * The first queued segment behind @boundary, or NULL; one that straddles it
  * is split there. -ENOMEM as an error pointer.
  */
-static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary)
+static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary, gfp_t gfp)
 {
 	struct sk_buff *skb, *tail;
 	u32 keep, more;
@@ -283,7 +292,7 @@ static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary)
 			continue;
 		/* copied, not split: received buffers may be cloned, chained or recycled */
 		more = skb->len - keep;		/* 0: a FIN alone */
-		tail = alloc_skb(more, GFP_KERNEL);
+		tail = alloc_skb(more, gfp);
 		if (!tail)
 			return ERR_PTR(-ENOMEM);
 		if (skb_copy_bits(skb, keep, skb_put(tail, more), more) ||
@@ -311,10 +320,10 @@ static struct sk_buff *vmc_rx_split(struct sock *sk, u32 boundary)
  * A FIN that came with the last bytes before the boundary was taken with them.
  * Bytes that come before it are about to be queued: it has to be there again.
  */
-static int vmc_rx_fin_back(struct sock *sk)
+static int vmc_rx_fin_back(struct sock *sk, gfp_t gfp)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
-	struct sk_buff *skb = vmc_rx_skb_new(sk, tp->copied_seq - 1, 0, TCPHDR_FIN);
+	struct sk_buff *skb = vmc_rx_skb_new(sk, tp->copied_seq - 1, 0, TCPHDR_FIN, gfp);
 
 	if (!skb)
 		return -ENOMEM;
@@ -330,7 +339,7 @@ static int vmc_rx_fin_back(struct sock *sk)
  * rx_mutex and socket lock. 0, -EAGAIN while TCP has not delivered up to the
  * boundary, -ENOMEM.
  */
-int vmc_rx_to_tcp(struct vmc_conn *conn)
+int vmc_rx_to_tcp(struct vmc_conn *conn, gfp_t gfp)
 {
 	struct sock *sk = conn->sk;
 	struct tcp_sock *tp = tcp_sk(sk);
@@ -351,7 +360,7 @@ int vmc_rx_to_tcp(struct vmc_conn *conn)
 		WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
 	}
 	if (sock_flag(sk, SOCK_DONE) && tp->copied_seq == conn->boundary + 1) {
-		err = vmc_rx_fin_back(sk);
+		err = vmc_rx_fin_back(sk, gfp);
 		if (err)
 			return err;
 	}
@@ -363,7 +372,7 @@ int vmc_rx_to_tcp(struct vmc_conn *conn)
 		goto end;		/* what lies before it will never come */
 	}
 
-	behind = vmc_rx_split(sk, conn->boundary);
+	behind = vmc_rx_split(sk, conn->boundary, gfp);
 	if (IS_ERR(behind))
 		return PTR_ERR(behind);
 	/*
@@ -373,7 +382,7 @@ int vmc_rx_to_tcp(struct vmc_conn *conn)
 	for (done = 0; done < left; done += n) {
 		n = min(left - done, VMC_RX_CHUNK);
 		start = conn->boundary - n;
-		err = vmc_rx_skb_add(sk, behind, r, done, n, start);
+		err = vmc_rx_skb_add(sk, behind, r, done, n, start, gfp);
 		if (err)
 			break;
 		skb_queue_walk(&sk->sk_receive_queue, skb) {
@@ -612,7 +621,7 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	if (flags & MSG_PEEK && r->cons.closed && avail > 0) {
 		/* what follows the ring can only be peeked at if it is all in one queue */
 		lock_sock(sk);
-		vmc_rx_to_tcp(conn);
+		vmc_rx_to_tcp(conn, GFP_KERNEL);
 		release_sock(sk);
 		if (!rcu_access_pointer(conn->rx))
 			goto tcp;
@@ -682,7 +691,7 @@ static void vmc_rx_rearm(struct vmc_conn *conn)
 	seen = r->cons.pos;
 	vmc_ring_cons_wait(&r->cons);
 	if (VMC_RING_POS(vmc_load(&r->cons.hdr->prod)) != seen)
-		sk->sk_data_ready(sk);
+		vmc_conn_data_ready(conn);
 }
 
 /*
@@ -711,7 +720,7 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 	}
 	if (unlikely(vmc_rx_wants_tcp(sk)) && rcu_access_pointer(conn->rx)) {
 		lock_sock(sk);
-		vmc_rx_to_tcp(conn);
+		vmc_rx_to_tcp(conn, GFP_KERNEL);
 		release_sock(sk);
 	}
 	for (;;) {

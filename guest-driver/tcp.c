@@ -42,7 +42,9 @@ static int vmc_tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 		why = VMC_R_SOCKOPT;
 	if (why == VMC_R_OOB)
 		conn->tx_never = true;	/* no boundary behind urgent data */
-	if (unlikely(why))
+	if (unlikely(READ_ONCE(sk->sk_user_data)))
+		vmc_conn_let_go_now(conn, VMC_R_FOREIGN_USER);
+	else if (unlikely(why))
 		vmc_tx_end(conn, why);
 	else if (conn->tx_state < VMC_TX_READY)
 		vmc_tx_earn(conn, size);
@@ -190,70 +192,91 @@ static void vmc_tcp_destroy(struct sock *sk)
 
 /* ------------------------------------------- others who want the socket */
 
-static int vmc_tcp_let_go(struct sock *sk)
+/* Whether an option wants the socket, or TCP's queues, for itself. */
+static enum vmc_reason vmc_tcp_claim(int level, int optname)
 {
-	struct vmc_conn *conn = vmc_conn_get(sk);
-	int err = 0;
+	if (level == SOL_TCP && (optname == TCP_ULP || optname == TCP_REPAIR))
+		return VMC_R_FOREIGN_USER;
+	if ((level == SOL_TCP && optname == TCP_INQ) ||
+	    (level == SOL_IPV6 && optname == IPV6_ADDRFORM))
+		return VMC_R_SOCKOPT;
+	return VMC_R_NONE;
+}
 
-	if (conn) {
-		err = vmc_conn_let_go(conn, VMC_R_FOREIGN_USER);
-		vmc_conn_put(conn);
-	}
-	return err == -EAGAIN ? -EBUSY : err;
+/* Not a tail call: the reference keeps the driver, and the socket from being taken again. */
+static noinline int vmc_tcp_give(struct vmc_conn *conn, enum vmc_reason why, int level,
+				 int optname, sockptr_t optval, unsigned int optlen)
+{
+	struct sock *sk = conn->sk;
+	int err = vmc_conn_give(conn, why);
+
+	if (!err)
+		err = vmc_base(sk)->setsockopt(sk, level, optname, optval, optlen);
+	vmc_conn_given(conn);
+	return err;
 }
 
 static int vmc_tcp_setsockopt(struct sock *sk, int level, int optname, sockptr_t optval,
 			      unsigned int optlen)
 {
-	int err;
+	enum vmc_reason why = vmc_tcp_claim(level, optname);
+	struct vmc_conn *conn = why ? vmc_conn_get(sk) : NULL;
 
-	if ((level == SOL_TCP && (optname == TCP_ULP || optname == TCP_REPAIR ||
-				  optname == TCP_INQ)) ||
-	    (level == SOL_IPV6 && optname == IPV6_ADDRFORM)) {
-		err = vmc_tcp_let_go(sk);
-		if (err)
-			return err;
-		return READ_ONCE(sk->sk_prot)->setsockopt(sk, level, optname, optval, optlen);
-	}
+	if (conn)
+		return vmc_tcp_give(conn, why, level, optname, optval, optlen);
 	return vmc_base(sk)->setsockopt(sk, level, optname, optval, optlen);
+}
+
+static noinline int vmc_tcp_give_queue(struct vmc_conn *conn, int level, int optname,
+				       char __user *optval, int __user *optlen)
+{
+	struct sock *sk = conn->sk;
+	int err = vmc_conn_give(conn, VMC_R_SOCKOPT);
+
+	if (!err)
+		err = vmc_base(sk)->getsockopt(sk, level, optname, optval, optlen);
+	vmc_conn_given(conn);
+	return err;
 }
 
 static int vmc_tcp_getsockopt(struct sock *sk, int level, int optname,
 			      char __user *optval, int __user *optlen)
 {
-	int err;
-
 	/* reads TCP's queue by itself */
-	if (level == SOL_TCP && optname == TCP_ZEROCOPY_RECEIVE) {
-		err = vmc_tcp_let_go(sk);
-		if (err)
-			return err;
-	}
+	bool queue = level == SOL_TCP && optname == TCP_ZEROCOPY_RECEIVE;
+	struct vmc_conn *conn = queue ? vmc_conn_get(sk) : NULL;
+
+	if (conn)
+		return vmc_tcp_give_queue(conn, level, optname, optval, optlen);
 	return vmc_base(sk)->getsockopt(sk, level, optname, optval, optlen);
 }
 
 #ifdef CONFIG_BPF_SYSCALL
-/* sockmap, with the socket locked: it may have the socket if no ring is in use. */
+/*
+ * sockmap wants the socket, which is locked, inside RCU: no sleeping. What it
+ * remembers of the socket has to be TCP's own. After an error it comes to undo
+ * (@restore) what was not done.
+ */
 static int vmc_tcp_psock_update(struct sock *sk, struct sk_psock *psock, bool restore)
 {
-	struct vmc_conn *conn = vmc_conn_get(sk);
-	bool busy = conn && (rcu_access_pointer(conn->rx) || rcu_access_pointer(conn->tx));
+	struct vmc_conn *conn;
+	int err = 0;
 
-	if (conn && !busy) {
-		conn->tx_never = true;
-		vmc_conn_detach(conn);
-		vmc_count(VMC_R_FOREIGN_USER);
-	}
-	if (conn)
+	if (restore)
+		return 0;
+	conn = vmc_conn_get(sk);
+	if (conn) {
+		err = vmc_conn_let_go_now(conn, VMC_R_FOREIGN_USER);
 		vmc_conn_put(conn);
-	if (busy)
+	}
+	if (err)
 		return -EBUSY;
 	psock->sk_proto = vmc_base(sk);
 	psock->psock_update_sk_prot = vmc_base(sk)->psock_update_sk_prot;
 	psock->saved_close = vmc_base(sk)->close;
 	psock->saved_destroy = vmc_base(sk)->destroy;
 	psock->saved_unhash = vmc_base(sk)->unhash;
-	return vmc_base(sk)->psock_update_sk_prot(sk, psock, restore);
+	return vmc_base(sk)->psock_update_sk_prot(sk, psock, false);
 }
 #endif
 
@@ -271,22 +294,41 @@ static ssize_t vmc_splice_read(struct socket *sock, loff_t *ppos,
 }
 
 /*
- * SO_RCVLOWAT, with the socket locked: TCP wakes nobody for bytes that are too
- * few by themselves, so the two queues become one.
+ * SO_RCVLOWAT, with the socket locked, maybe by a BPF program: TCP wakes nobody
+ * for bytes that are too few by themselves, so the two queues become one.
  */
 static int vmc_set_rcvlowat(struct sock *sk, int val)
 {
 	struct vmc_conn *conn = val > 1 ? vmc_conn_get(sk) : NULL;
+	int err = -EAGAIN;
 
 	if (conn) {
 		vmc_rx_close(conn);
-		if (mutex_trylock(&conn->rx_mutex)) {
-			vmc_rx_to_tcp(conn);
+		if (!in_softirq() && mutex_trylock(&conn->rx_mutex)) {
+			err = vmc_rx_to_tcp(conn, GFP_ATOMIC);
 			mutex_unlock(&conn->rx_mutex);
 		}
+		if (err && rcu_access_pointer(conn->rx))
+			vmc_conn_leave(conn, VMC_R_SOCKOPT);
 		vmc_conn_put(conn);
 	}
 	return inet_stream_ops.set_rcvlowat(sk, val);
+}
+
+/*
+ * Someone in the kernel reads TCP's queue, with the socket locked: what is in the
+ * ring goes there first. If that takes a moment he is told when it is done.
+ */
+static int vmc_read_sock(struct sock *sk, read_descriptor_t *desc, sk_read_actor_t actor)
+{
+	struct vmc_conn *conn = vmc_conn_get(sk);
+	int err = 0;
+
+	if (conn) {
+		err = vmc_conn_let_go_now(conn, VMC_R_FOREIGN_USER);
+		vmc_conn_put(conn);
+	}
+	return err ? 0 : inet_stream_ops.read_sock(sk, desc, actor);
 }
 
 /* The derived table for @base; NULL if it is none that we know. */
@@ -303,6 +345,7 @@ const struct proto_ops *vmc_ops_for(const struct proto_ops *base)
 			vmc_ops[v6] = *base;
 			vmc_ops[v6].splice_read = vmc_splice_read;
 			vmc_ops[v6].set_rcvlowat = vmc_set_rcvlowat;
+			vmc_ops[v6].read_sock = vmc_read_sock;
 			/* pairs with the acquire below: the copy is complete */
 			smp_store_release(&vmc_ops_orig[v6], base);
 		}

@@ -318,7 +318,7 @@ static bool vmc_tx_open(struct vmc_conn *conn)
 	struct tcp_sock *tp = tcp_sk(sk);
 	struct vmc_txring *t;
 
-	if (sk->sk_write_pending || !vmc_conn_is_quiet(conn))
+	if (sk->sk_write_pending || !vmc_conn_is_quiet(conn) || unlikely(tp->repair))
 		return false;
 	/*
 	 * A corked tail (TCP_CORK, MSG_MORE) would reach the reader only when the

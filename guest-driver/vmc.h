@@ -335,6 +335,9 @@ struct vmc_conn {
 	bool settled;			/* nobody is about to enter TCP past our tables, */
 	bool quiet;			/* nor waits for the lock there; socket lock */
 	bool detached;			/* out of the tables, sk_prot restored */
+	bool leaving;			/* someone else wants the socket; socket lock */
+	enum vmc_reason leave_why;
+	struct delayed_work leave;	/* lets it go; holds a reference */
 	struct vmc_peer *peer;		/* socket lock */
 
 	/* writer: socket lock */
@@ -381,6 +384,12 @@ void vmc_conn_put(struct vmc_conn *conn);
 void vmc_conn_detach(struct vmc_conn *conn);
 bool vmc_conn_ops(struct vmc_conn *conn);
 int vmc_conn_let_go(struct vmc_conn *conn, enum vmc_reason why);
+int vmc_conn_let_go_now(struct vmc_conn *conn, enum vmc_reason why);
+int vmc_conn_give(struct vmc_conn *conn, enum vmc_reason why);
+void vmc_conn_given(struct vmc_conn *conn);
+void vmc_conn_leave(struct vmc_conn *conn, enum vmc_reason why);
+void vmc_conn_data_ready(struct vmc_conn *conn);
+void vmc_conn_write_space(struct vmc_conn *conn);
 void vmc_conn_for_each(void (*fn)(struct vmc_conn *conn, void *arg), void *arg);
 struct proto *vmc_base(const struct sock *sk);
 
@@ -411,7 +420,7 @@ int vmc_rx_inq(struct vmc_conn *conn);
 int vmc_woken(struct wait_queue_entry *wait, unsigned int mode, int sync, void *key);
 void vmc_rx_close(struct vmc_conn *conn);
 void vmc_rx_end(struct vmc_conn *conn);
-int vmc_rx_to_tcp(struct vmc_conn *conn);
+int vmc_rx_to_tcp(struct vmc_conn *conn, gfp_t gfp);
 
 void vmc_tcp_init(void);
 extern struct proto vmc_prots[2];

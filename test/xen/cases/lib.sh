@@ -164,7 +164,7 @@ serve_clean() {	# GUEST...
 }
 
 stop_traffic() {	# GUEST
-	there "$1" "for name in vmc-traffic vmc-hold vmc-script iperf3; do
+	there "$1" "for name in vmc-traffic vmc-hold vmc-script vmc-claim iperf3; do
 			pkill -9 -x \$name; i=0
 			while pgrep -x \$name >/dev/null && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
 		done; true"

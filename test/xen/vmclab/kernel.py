@@ -15,7 +15,7 @@ from .util import Fail, run
 DOM0_MODULES = """virtio_* ext4 xen-* xenfs autofs4 bridge 8021q loop tun veth dummy br_netfilter llc stp nf_tables nft_*
     nf_conntrack nf_nat ip_tables iptable_* x_tables xt_* inet_diag tcp_diag udp_diag unix_diag netlink_diag
     sch_* cls_* act_* fuse configfs vhost* binfmt_misc msr cpuid crc32*""".split()
-GUEST_MODULES = """xen-* xenfs ext4 squashfs overlay loop fuse tls nf_tables nft_* nf_* nfnetlink* ip_tables ip6_tables
+GUEST_MODULES = """xen-* xenfs ext4 squashfs overlay loop nbd fuse tls kcm nf_tables nft_* nf_* nfnetlink* ip_tables ip6_tables
     iptable_* ip6table_* x_tables xt_* ipt_* ip6t_* ip_set* wireguard sch_* cls_* act_* bridge br_netfilter veth dummy
     macvlan ipvlan vxlan tun bonding 8021q geneve tcp_* mptcp_diag smc smc_diag inet_diag udp_diag unix_diag raw_diag
     af_packet_diag netlink_diag vsock* vmw_vsock* sctp pktgen binfmt_misc configfs msr cpuid esp4 esp6 ah4 ah6 xfrm_*

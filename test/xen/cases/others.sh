@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# lab: pv
+# long: pvh pv-6.12
+# A socket that kTLS, sockmap, KCM, TCP_REPAIR and others take while it is local is let go first; nbd uses it as it is.
+# limit: 180
+claim=$work/vmc-claim
+"$cases/../claim/build" "$claim"
+for guest in g1 g2; do
+	"$lab" put $guest "$claim" /usr/local/bin/vmc-claim
+	there $guest "modprobe -a tls kcm smc nbd && sysctl -qw net.mptcp.enabled=1"
+done
+serve g1 g2
+assert_local g1 g2
+set_earning 1 1
+dmesg_mark g1 g2
+baseline g1 g2
+there g2 "vmc-claim agent --background --local"
+# nothing is left out: a guest's kernel has all of it
+for address in $(addr g2) $(addr6 g2); do
+	LIMIT=120 there g1 "vmc-claim play $address --local" >"$work/out" || true
+	cat "$work/out"
+	assert_match "$(tail -n 1 "$work/out")" "^done $("$claim" list | wc -l) failed 0 skipped 0$" "tests over $address"
+done
+there g2 "pkill -x vmc-claim"
+same_as_baseline g1 g2
+dmesg_clean g1 g2
