@@ -97,7 +97,7 @@ static int answer_accept(int epfd, int listener)
 	return errno == ECONNABORTED || errno == EINTR ? 0 : -errno;
 }
 
-int answer(int listener)
+int answer_serve(int listener)
 {
 	struct epoll_event e = { .events = EPOLLIN };
 	int epfd = epoll_create1(EPOLL_CLOEXEC), err = 0;
@@ -128,7 +128,7 @@ static uint64_t now_ns(clockid_t clock)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-int ask(int fd, uint32_t length, uint32_t answer, uint32_t chunk)
+int answer_ask(int fd, uint32_t length, uint32_t answer, uint32_t chunk)
 {
 	struct request r = { length, answer };
 	ssize_t got;
@@ -212,7 +212,7 @@ static int leg_run(struct leg *l, uint32_t bytes, struct rng *rng)
 			uint64_t begin = now_ns(CLOCK_MONOTONIC);
 			uint64_t cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
 
-			err = ask(l->fd[which], bytes, 64, BUFFER);
+			err = answer_ask(l->fd[which], bytes, 64, BUFFER);
 			if (err)
 				return err;
 			if (round < PAIR_WARM)
@@ -290,7 +290,7 @@ int client_crr(const struct client_options *opt)
 		fd = client_dial(opt);
 		if (fd < 0)
 			return complain("connect", fd);
-		err = ask(fd, 64, 64, BUFFER);
+		err = answer_ask(fd, 64, 64, BUFFER);
 		if (err)
 			return complain("request", err);
 		close(fd);
@@ -315,7 +315,7 @@ static int idle_ask_all(const int *fd, unsigned int n, uint32_t bytes)
 	int err;
 
 	for (i = 0; i < 2 * n; i++) {
-		err = ask(fd[i % n], bytes, bytes, 4096);
+		err = answer_ask(fd[i % n], bytes, bytes, 4096);
 		if (err)
 			return err;
 	}
@@ -347,7 +347,7 @@ int client_idle(const struct client_options *opt)
 	for (i = 0; i < 10 * opt->seconds && !atomic_load(&idle_stop); i++)
 		nap(100);
 	for (i = 0; i < n; i++) {
-		err = ask(fd[i], 64, 64, BUFFER);
+		err = answer_ask(fd[i], 64, 64, BUFFER);
 		if (err)
 			return complain("request after the silence", err);
 		close(fd[i]);

@@ -193,7 +193,7 @@ int serve(const struct serve_options *opt)
 	if (opt->background && go_to_background(opt))
 		return 1;
 	if (opt->answer)
-		return answer(listener);
+		return answer_serve(listener);
 	for (;;) {
 		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0) {

@@ -91,11 +91,11 @@ static int stuck_start(struct stuck *s, const struct client_options *opt)
 		return s->fd;
 	/* the answers are few and small: they don't earn a ring by themselves */
 	for (i = 0; i < 2 && !err && s->way == W_RECV; i++)
-		err = ask(s->fd, 200 << 10, 64, AREA);
+		err = answer_ask(s->fd, 200 << 10, 64, AREA);
 	for (i = 0; i < 4 && !err && s->way == W_SEND_LOCAL; i++)
-		err = ask(s->fd, 200 << 10, AREA, AREA);
+		err = answer_ask(s->fd, 200 << 10, AREA, AREA);
 	for (i = 0; i < 1 && !err && s->way == W_SEND_NEW; i++)
-		err = ask(s->fd, 20 << 10, 64, 4096);
+		err = answer_ask(s->fd, 20 << 10, 64, 4096);
 	return err ? err : thread_start(stuck_thread, s, &s->thread);
 }
 
@@ -153,7 +153,7 @@ int client_stuck(const struct client_options *opt)
 		return complain("UFFDIO_ZEROPAGE", -errno);
 	for (i = 0; i < W_NR; i++) {
 		pthread_join(s[i].thread, NULL);
-		err = s[i].err ? s[i].err : ask(s[i].fd, 64 << 10, AREA, AREA);
+		err = s[i].err ? s[i].err : answer_ask(s[i].fd, 64 << 10, AREA, AREA);
 		if (err)
 			return complain("a call that was stuck", err);
 		close(s[i].fd);

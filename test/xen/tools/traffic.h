@@ -297,13 +297,13 @@ int client_dial(const struct client_options *opt);
 /* ----------------------------------------------------------- answer.c */
 
 /* Does not return but with an exit status. */
-int answer(int listener);
+int answer_serve(int listener);
 int client_pair(const struct client_options *opt);
 int client_crr(const struct client_options *opt);
 int client_idle(const struct client_options *opt);
 int client_stuck(const struct client_options *opt);
 /* A request, sent in calls of at most @chunk bytes, and all of its answer. 0 or -errno. */
-int ask(int fd, uint32_t length, uint32_t answer, uint32_t chunk);
+int answer_ask(int fd, uint32_t length, uint32_t answer, uint32_t chunk);
 
 /* The first bytes of each request. */
 struct request {
