@@ -306,6 +306,7 @@ struct vmc_chan *vmc_chan_new(u32 id, struct vmc_peer *peer)
 	ch->domid = peer->domid;
 	ch->state = VMC_CHAN_OPENING;
 	ch->idle_scan = jiffies;
+	ch->tx_moved = jiffies - VMC_STALL;
 	INIT_LIST_HEAD(&ch->node);
 	INIT_LIST_HEAD(&ch->outq);
 	INIT_LIST_HEAD(&ch->rx_free);

@@ -373,23 +373,33 @@ static void vmc_pool_end_closed(struct vmc_chan *ch)
 	}
 }
 
-/* Is there a reason for this writer to go back to TCP? */
-static enum vmc_reason vmc_pool_tx_idle(struct vmc_txring *t)
+/* Notes where writer and reader are. */
+static void vmc_pool_tx_look(struct vmc_txring *t)
 {
-	unsigned long idle = READ_ONCE(vmc_idle_s) * HZ;
 	u64 pos = READ_ONCE(t->prod.pos), cons = vmc_load(&t->prod.hdr->cons);
 
-	if (pos != t->idle_pos || cons != t->idle_cons) {
-		t->idle_pos = pos;
-		t->idle_cons = cons;
-		t->idle_since = jiffies;
-		return VMC_R_NONE;
-	}
+	if (pos == t->idle_pos && cons == t->idle_cons)
+		return;
+	if (cons != t->idle_cons)
+		t->chan->tx_moved = jiffies;
+	t->idle_pos = pos;
+	t->idle_cons = cons;
+	t->idle_since = jiffies;
+}
+
+/* Is there a reason for this writer to go back to TCP? All rings have been looked at. */
+static enum vmc_reason vmc_pool_tx_idle(const struct vmc_txring *t)
+{
+	unsigned long idle = READ_ONCE(vmc_idle_s) * HZ, stall = VMC_STALL;
+
 	if (idle && time_after_eq(jiffies, t->idle_since + idle))
 		return VMC_R_IDLE;
+	/* a peer that reads other rings meanwhile may just have much to do */
+	if (time_before(jiffies, t->chan->tx_moved + VMC_STALL))
+		stall = VMC_STALL_BUSY;
 	/* the writer may wait for a reader that waits for what only TCP has room for */
-	if (pos != cons && vmc_load(&t->prod.hdr->prod_wait) &&
-	    time_after_eq(jiffies, t->idle_since + VMC_STALL))
+	if (t->idle_pos != t->idle_cons && vmc_load(&t->prod.hdr->prod_wait) &&
+	    time_after_eq(jiffies, t->idle_since + stall))
 		return VMC_R_STALLED;
 	return VMC_R_NONE;
 }
@@ -405,6 +415,11 @@ static bool vmc_pool_end_idle(struct vmc_chan *ch, bool all)
 	bool streams = false;
 	u32 id;
 
+	for (id = 0; id < VMC_RINGS_MAX; id++) {
+		t = rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex));
+		if (t && READ_ONCE(t->busy))
+			vmc_pool_tx_look(t);
+	}
 	for (id = 0; id < VMC_RINGS_MAX; id++) {
 		t = rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex));
 		if (!t || !READ_ONCE(t->busy))

@@ -185,7 +185,8 @@ void vmc_pool_tx_done(struct vmc_txring *t);
 void vmc_pool_tidy(struct vmc_chan *ch);
 void vmc_pool_end(struct vmc_chan *ch, enum vmc_reason why);
 
-#define VMC_STALL	(HZ / 10)	/* a writer waits so long for a reader that does nothing */
+#define VMC_STALL	(HZ / 10)	/* a writer waits so long for a reader that does nothing, */
+#define VMC_STALL_BUSY	HZ		/* and so long if others of the peer's readers do something */
 
 static inline void *vmc_rxring_data(const struct vmc_rxring *r)
 {
@@ -248,6 +249,7 @@ struct vmc_chan {
 	struct vmc_txring __rcu *tx[VMC_RINGS_MAX];
 	unsigned int rx_rings;
 	unsigned long idle_scan;	/* when to look for idle streams again */
+	unsigned long tx_moved;		/* when some reader was last seen to have read */
 	unsigned int rx_pages;
 	bool streams;			/* we may have some: look for idle ones */
 	bool tx_waiting;		/* a writer waits for space */
