@@ -4,6 +4,7 @@
 # What the cases use. run-cases reads this, then the case, in a bash of its own with
 #   lab    the lab command                   work   a directory for the case's files
 #   config which lab it is                   guests how many guests it has
+#   slow   how many times as long as written here things may take in it
 # A case passes if it gets to its end: every command that fails ends it.
 
 PORT=7700
@@ -20,7 +21,7 @@ die() {
 there() {	# WHERE COMMAND...
 	local where=$1
 	shift
-	"$lab" sh -n --timeout "${LIMIT:-60}" "$where" -- "$*"
+	"$lab" sh -n --timeout $((${LIMIT:-60} * slow)) "$where" -- "export VMC_SLOW=$slow; $*"
 }
 
 dom0() { there dom0 "$@"; }
@@ -60,9 +61,9 @@ finish() {	# NAME SECONDS
 
 # Polls a shell condition.
 wait_for() {	# SECONDS CONDITION [WHAT]
-	local deadline=$((SECONDS + $1))
+	local deadline=$((SECONDS + $1 * slow))
 	until eval "$2"; do
-		[ $SECONDS -lt $deadline ] || die "not within $1 s: ${3:-$2}"
+		[ $SECONDS -lt $deadline ] || die "not within $(($1 * slow)) s: ${3:-$2}"
 		sleep 0.2
 	done
 }
@@ -174,7 +175,7 @@ stop_traffic() {	# GUEST
 # data: a direction that sent some stays with TCP.
 hold() {	# NAME FROM TO SEED [OPTIONS]
 	LIMIT=900 background "$1" "$2" "vmc-traffic hold $(addr "$3") --port $PORT --seed $4 --connections 6 --pace 1000 \
-		--style blocking,poll,select,epoll-lt,epoll-et --ops -oob --chunk 16k --seconds 880 --timeout 890 ${5-}"
+		--style blocking,poll,select,epoll-lt,epoll-et --ops -oob --chunk 16k --seconds $((880 * slow)) --timeout 890 ${5-}"
 	wait_for 60 "grep -q holding $work/$1.out" "$1: connections to be open"
 }
 
@@ -240,6 +241,13 @@ all_ready() {
 
 # -------------------------------------------------------- nothing left, nothing said
 
+# What kernels say of what should not be: by themselves, and those that watch themselves through lockdep, RCU's checks, debug
+# objects, SLUB's and pages' patterns, trackers of references, kmemleak and watchdogs.
+COMPLAINTS='WARNING|BUG|Oops|Call Trace|general protection|INFO: |possible |refcount_t|soft lockup|Out of memory'
+COMPLAINTS+='|ODEBUG|DEBUG_LOCKS|lockdep is turned off|suspicious|held lock|corruption|[Pp]oison overwritten|Redzone|Objects remaining'
+COMPLAINTS+='|pagealloc: |ref_tracker|unregister_netdevice: waiting|kmemleak: .*(new suspected|disabled)|usercopy: |Invalid notifier'
+COMPLAINTS+='|detected stall|blocked for more than|workqueue lockup|nobody cared'
+
 # From here on the kernel log counts.
 dmesg_mark() {	# GUEST...
 	local guest
@@ -253,7 +261,7 @@ dmesg_clean() {	# GUEST...
 		said=$(there "$guest" "dmesg --color=never -x" | awk -v mark="== $name ==" '
 			index($0, mark) { n = 0; next } { line[n++] = $0 }
 			END { for (i = 0; i < n; i++) print line[i] }' |
-			grep -E 'WARNING|BUG|Oops|Call Trace|general protection|INFO: |possible |refcount_t|soft lockup|(emerg|alert|crit|err|warn) *:.*vmc|Out of memory' |
+			grep -E "$COMPLAINTS|(emerg|alert|crit|err|warn) *:.*vmc" |
 			grep -vE 'loading out-of-tree module|module verification failed|taint' || true)
 		[ -z "$said" ] || { echo "$said"; die "the kernel log of $guest"; }
 	done
@@ -287,7 +295,7 @@ like_baseline() { in_use "$1" >"$work/now.$1" && cmp -s "$work/baseline.$1" "$wo
 
 # After at most ten idle seconds everything is back.
 same_as_baseline() {	# GUEST...
-	local guest deadline=$((SECONDS + 10))
+	local guest deadline=$((SECONDS + 10 * slow))
 	for guest; do
 		until like_baseline "$guest"; do
 			if [ $SECONDS -ge $deadline ]; then
@@ -298,4 +306,44 @@ same_as_baseline() {	# GUEST...
 		done
 		assert_ge "$(available_kb "$guest")" $(($(cat "$work/memory.$guest") - 8192)) "kB available in $guest"
 	done
+}
+
+# ------------------------------------------------- what kernels that watch themselves found
+
+# What all guests have said on their consoles since this was asked last, those that are gone included. What is said of a
+# crash that a case ordered is left out.
+consoles() {
+	dom0 'for log in /var/log/xen/console/guest-g*.log; do
+		seen=/run/seen-${log##*/}; from=$(cat $seen 2>/dev/null || echo 0); to=$(stat -c %s $log); echo $to >$seen
+		tail -c +$((from + 1)) $log | head -c $((to - from)) | sed "s/^/${log##*/guest-} /"
+	done' | awk '$1 != from || / Linux version / { crash = 0 } { from = $1 } /sysrq: Trigger a crash/ { crash = 1 } !crash'
+}
+
+# A guest that has found something is destroyed: lockdep, for one, reports once and is blind from then on.
+nothing_found() {
+	local guest
+	consoles >"$work/consoles"
+	grep -E "$COMPLAINTS" "$work/consoles" | grep -vE 'loading out-of-tree module|taints kernel' >"$work/found" || true
+	# What is unreferenced now must be it again, and have been there for five seconds.
+	for guest in $(all_guests); do there "$guest" "echo scan >/sys/kernel/debug/kmemleak"; done
+	sleep 6
+	for guest in $(all_guests); do
+		there "$guest" "cd /sys/kernel/debug && echo scan >kmemleak && cat kmemleak && echo clear >kmemleak
+			grep -q 'debug_locks: *1' /proc/lockdep_stats || echo 'lockdep is turned off'" | sed "s/^/$guest /" >>"$work/found"
+	done
+	if [ -s "$work/found" ]; then
+		for guest in $(all_guests); do
+			! grep -q "^$guest" "$work/found" || dom0 "xl destroy $guest"
+		done
+		cat "$work/found"
+		die "guests' kernels found something; all that they said is in $work/consoles"
+	fi
+}
+
+# run-cases ends each case with this, whatever became of it.
+ended() {	# STATUS
+	trap - EXIT
+	set +x
+	case $config in *-debug) nothing_found ;; esac
+	exit "$1"
 }

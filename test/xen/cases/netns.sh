@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
+# long: pv-debug
 # Network namespaces: an address of its own on the guest's vif goes local, one behind NAT stays with TCP.
 # limit: 150
 serve g1 g2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# long: pv pvh
+# long: pv pvh pv-debug
 # A guest is destroyed, and later panics, under load: its peer lets go of its memory, connections meet TCP's fate.
 # limit: 450
 serve g1 g2

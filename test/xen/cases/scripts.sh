@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
-# long: pvh pv-6.12
+# long: pvh pv-6.12 pv-debug
 # Random scripts of socket calls return over VMC, with forced switches, what they return over TCP.
 # limit: 900
 script=$work/vmc-script
 "$cases/../script/build" "$script"
 # VMC_SCRIPTS=N plays another number of them
-count=${VMC_SCRIPTS:-10000}
+count=${VMC_SCRIPTS:-$((10000 / (slow * slow)))}
 
 # TCP's answers from here, where they come quickly.
 port=$((20000 + RANDOM % 10000))

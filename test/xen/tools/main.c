@@ -40,7 +40,8 @@ static const char usage[] =
 "stuck: calls whose page faults wait until SIGTERM or --seconds, and then have to go on.\n"
 "\n"
 "Common: --port P (7700), --seed S (1), --timeout S (300), --quiet S (20; longest time without\n"
-"progress), --family mapped (an IPv4 address by an IPv6 socket).\n"
+"progress), --family mapped (an IPv4 address by an IPv6 socket). VMC_SLOW=N in the environment makes\n"
+"both times N times as long.\n"
 "Styles: blocking nonblocking poll select epoll-lt epoll-et. Patterns: stream pingpong both half-close\n"
 "rst threads stall. Ops: iov sendfile splice peek waitall dontwait lowat timeo fionread trunc oob fault\n"
 "more sockopt reuse; -NAME leaves one out. All default to a mix of all.\n";
@@ -258,13 +259,22 @@ int main(int argc, char **argv)
 		.pace = 50,
 	};
 	struct client_options *c = &a.client;
+	uint64_t factor = 1;
 	struct rlimit files;
+	const char *slow;
 	pthread_t thread;
 
 	if (parse(argc, argv, &a))
 		return 2;
 	argv += optind;
 	argc -= optind;
+	slow = getenv("VMC_SLOW");
+	if (slow) {
+		if (number(slow, 1, 1000, &factor))
+			return 2;
+		timeout_s *= (unsigned int)factor;
+		c->mix.quiet_ms *= (uint32_t)factor;
+	}
 	signal(SIGPIPE, SIG_IGN);
 	getrlimit(RLIMIT_NOFILE, &files);
 	files.rlim_cur = files.rlim_max = files.rlim_max < 65536 && !geteuid() ? 65536 : files.rlim_max;

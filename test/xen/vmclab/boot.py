@@ -111,7 +111,7 @@ def up(options, progress):
     """Stage, boot, wait until everything is ready. On any failure: collect logs, end everything, say what it was."""
     lab = Lab()
     images = {name: cache.need(cache.guest(name, options["programs"])) for name in options["kernels"]}
-    packages.host_install(progress, [manifest["release"] for _, manifest in images.values()])
+    packages.host_install(progress, [manifest["release"] for name, (_, manifest) in images.items() if name in packages.KERNELS])
     interruptible()
     with lab.acquire(options["wait"]) as lock_file:
         _clean(lab)

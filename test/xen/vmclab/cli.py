@@ -23,8 +23,9 @@ VMC_LAB_RUN (sockets of the running lab)."""
 def _kernels(text):
     names = text.split(",")
     for name in names:
-        if name not in packages.KERNELS:
-            raise argparse.ArgumentTypeError(f"{name}: one of {', '.join(packages.KERNELS)}, or several with a comma")
+        if name not in (*packages.KERNELS, *packages.SOURCES):
+            known = ", ".join((*packages.KERNELS, *packages.SOURCES))
+            raise argparse.ArgumentTypeError(f"{name}: one of {known}, or several with a comma")
     return list(dict.fromkeys(names))
 
 
@@ -46,7 +47,8 @@ def parser():
         command.set_defaults(function=function)
         return command
 
-    kernel_help = "the guests' kernel: 6.1 (default), 6.12, or 6.1,6.12 for guests of either kind in turn"
+    kernel_help = ("the guests' kernel: 6.1 (default), 6.12, 6.1-debug (compiled here, with lockdep and the like), or several as "
+                   "6.1,6.12 for guests of either kind in turn")
     build = add("build", "make the images from Debian packages; instantaneous if they are there", _build)
     build.add_argument("--kernel", type=_kernels, default=["6.1"], help=kernel_help)
     programs_help = "guests with more programs, servers and clients (an image of its own)"

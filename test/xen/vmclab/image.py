@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 
-from . import cache, kernel, packages
+from . import cache, kbuild, kernel, packages
 from .util import Fail, lock, read_json, run, write_json
 
 _BOOTSTRAP = ["mmdebstrap", "--mode=root", "--variant=apt", '--aptopt=APT::Install-Recommends "false"']
@@ -20,12 +20,14 @@ EXCLUDE = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/
 
 def build(kernels, programs, progress):
     """Make what is missing for these guest kernels and return their releases."""
-    packages.host_install(progress)
+    sources = [name for name in kernels if name in packages.SOURCES]
+    packages.host_install(progress, source=bool(sources))
     guest = "programs" if programs else "guest"
     versions = packages.candidates(
-        sorted({packages.XEN, *packages.KERNELS.values(), *_INCLUDE["dom0"], *_INCLUDE[guest]}), progress)
+        sorted({packages.XEN, *packages.KERNELS.values(), *_INCLUDE["dom0"], *_INCLUDE[guest],
+                *(packages.SOURCES[name] for name in sources)}), progress)
     os.makedirs(cache.images(), exist_ok=True)
-    releases = []
+    releases = {}
     with lock(cache.images("lock"), lambda: progress.say("another build is running, waiting for it")):
         _sweep()
         roots = _bootstraps(("dom0", guest), versions, progress)
@@ -34,12 +36,22 @@ def build(kernels, programs, progress):
                            versions[packages.KERNELS[packages.DOM0_KERNEL]])
         _make("base", f"base-{key}", progress, lambda where, log: _base(roots["dom0"], where, log))
         for name in kernels:
-            key = cache.digest(recipe, roots[guest], versions[packages.KERNELS[name]])
+            own = _compiled(name, versions, progress) if name in sources else None
+            key = cache.digest(recipe, roots[guest], os.path.basename(own) if own else versions[packages.KERNELS[name]])
             manifest = _make(cache.guest(name, programs), f"guest-{name}-{key}", progress,
-                             functools.partial(_guest, name, roots[guest], _GUEST_MB[guest]))
-            releases.append(manifest["release"])
-    packages.host_install(progress, releases)
-    return releases
+                             functools.partial(_guest, name, roots[guest], _GUEST_MB[guest], own))
+            releases[name] = manifest["release"]
+    packages.host_install(progress, [releases[name] for name in kernels if name not in sources])
+    return list(releases.values())
+
+
+def _compiled(name, versions, progress):
+    """The directory of a kernel that is compiled here; it does not depend on the recipe of the images."""
+    version = versions[packages.SOURCES[name]]
+    key = f"kernel-{name}-{kbuild.key(name, version)}"
+    _make(None, key, progress, functools.partial(kbuild.build, name, version, progress))
+    os.utime(cache.images(key, "manifest.json"))
+    return cache.images(key)
 
 
 def _bootstraps(kinds, versions, progress):
@@ -145,24 +157,30 @@ def _base(source, where, log):
     return {"dom0_kernel": release}
 
 
-def _guest(name, source, megabytes, where, log):
+def _guest(name, source, megabytes, own, where, log):
     """What one guest kernel needs: its disk, the ELF kernel, the initrd, and the module tree to index drivers in."""
     package, root = os.path.join(where, "kernel"), os.path.join(where, "root")
-    release = _kernel(name, package, os.path.join(where, "vmlinux"), log)
+    release = _kernel(name, package, os.path.join(where, "vmlinux"), log, own)
     _unpack(source, "guest", root, log)
     kernel.trim(package, root, release, kernel.GUEST_MODULES)
     kernel.initrd(root, release, kernel.GUEST_INITRD, os.path.join(cache.HERE, "image/guest/init"),
                   os.path.join(root, "bin/busybox"), os.path.join(where, "initrd"))
     shutil.copytree(os.path.join(root, "usr/lib/modules"), os.path.join(where, "tree/usr/lib/modules"))
     _disk(root, os.path.join(where, "guest.img"), megabytes, log, "-i", "8192")
+    if own:
+        shutil.copytree(os.path.join(own, "build"), os.path.join(where, "build"), symlinks=True, copy_function=os.link)
     shutil.rmtree(package)
     shutil.rmtree(root)
     return {"kernel": name, "release": release}
 
 
-def _kernel(name, package, target, log):
-    """Fetch a kernel package, put its ELF image at target and return its release."""
-    packages.unpack(packages.depends(packages.KERNELS[name], "linux-image-"), package, log)
+def _kernel(name, package, target, log, own=None):
+    """Fetch a kernel package, or take a kernel of our own, put its ELF image at target and return its release."""
+    if own:
+        for part in ("boot", "lib"):
+            shutil.copytree(os.path.join(own, part), os.path.join(package, part))
+    else:
+        packages.unpack(packages.depends(packages.KERNELS[name], "linux-image-"), package, log)
     release, vmlinuz = kernel.release_of(package)
     kernel.elf(vmlinuz, target)
     return release

@@ -29,6 +29,9 @@ def elf(bzimage, target):
     """The ELF image inside a bzImage: Xen's loaders then needn't unpack it under emulation at every boot."""
     with open(bzimage, "rb") as file:
         data = file.read()
+    if data.startswith(b"\x7fELF"):
+        shutil.copyfile(bzimage, target)
+        return
     offset, length = struct.unpack_from("<II", data, 0x248)
     begin = ((data[0x1f1] or 4) + 1) * 512 + offset
     payload = data[begin:begin + length]
@@ -142,7 +145,7 @@ def cpio(tree, target):
 
 
 def release_of(package):
-    found = glob.glob(os.path.join(package, "boot/vmlinuz-*"))
+    found = glob.glob(os.path.join(package, "boot/vmlinu[xz]-*"))
     if len(found) != 1:
         raise Fail(f"{package}: expected one kernel, found {len(found)}")
-    return found[0].split("vmlinuz-")[1], found[0]
+    return os.path.basename(found[0]).split("-", 1)[1], found[0]

@@ -25,6 +25,9 @@ HOST_COMPILE = {"gcc": "gcc", "make": "make", "cmake": "cmake", "dwarves": "paho
 XEN = "xen-hypervisor-4.17-amd64"
 KERNELS = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 DOM0_KERNEL = "6.1"
+# Kernels that are compiled here: the source package, and what that takes on the host.
+SOURCES = {"6.1-debug": "linux-source-6.1"}
+HOST_SOURCE = {"bison": "bison", "flex": "flex", "bc": "bc", "libelf-dev": "/usr/include/libelf.h", "binutils": "strip"}
 
 DOM0 = """systemd systemd-sysv udev xen-utils-4.17 xen-utils-common xenstore-utils
     libxencall1 libxenevtchn1 libxengnttab1 libxenmisc4.17 libxenstore4 libxentoollog1
@@ -137,9 +140,9 @@ def _path():
     return os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
-def host_install(progress, releases=(), compiling=True):
+def host_install(progress, releases=(), compiling=True, source=False):
     """Install on the host what is missing. Headers match the guests' kernels to the letter."""
-    wanted = {**HOST, **(HOST_COMPILE if compiling else {})}
+    wanted = {**HOST, **(HOST_COMPILE if compiling else {}), **(HOST_SOURCE if source else {})}
     wanted |= {f"linux-headers-{release}": f"/lib/modules/{release}/build/Makefile" for release in releases}
     missing = [name for name, program in wanted.items() if not have(program)]
     if not missing:

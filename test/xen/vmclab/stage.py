@@ -52,10 +52,12 @@ def compile_driver(stage, name, progress, log):
         progress.say("notice: no guest-driver/build in the tree, so no vmc.ko for the guests")
         return
     release = stage.release(name)
+    # the directory of a kernel that was compiled here, or the headers that are installed
+    own = os.path.join(stage.kernels[name][0], "build")
     out = os.path.join(cache.build_dir(), f"driver-{release}")
     os.makedirs(out, exist_ok=True)
     with lock(os.path.join(out, ".lab-lock"), lambda: progress.say(f"waiting for another build in {out}")):
-        run([script, release, out], log=log, what=f"guest-driver/build {release}")
+        run([script, own if os.path.isdir(own) else release, out], log=log, what=f"guest-driver/build {release}")
         source = os.path.join(out, "vmc.ko")
         if not os.path.exists(source):
             raise Fail(f"guest-driver/build {release} made no {source}")

@@ -60,8 +60,9 @@ def die_with_parent(sig=signal.SIGKILL):
     return hook
 
 
-def run(argv, *, log=None, check=True, timeout=None, what=None, **kwargs):
-    """Run a command that ends with us. With log (a path), output is appended there and its tail shown on failure."""
+def run(argv, *, log=None, check=True, timeout=None, what=None, death=signal.SIGKILL, **kwargs):
+    """Run a command that ends with us, by the signal `death`. With log (a path), output is appended there and its tail shown
+    on failure."""
     if "input" not in kwargs:
         kwargs.setdefault("stdin", subprocess.DEVNULL)
     sink = open(log, "ab") if log else None
@@ -70,7 +71,7 @@ def run(argv, *, log=None, check=True, timeout=None, what=None, **kwargs):
             sink.write(f"+ {' '.join(map(str, argv))}\n".encode())
             sink.flush()
             kwargs.update(stdout=sink, stderr=subprocess.STDOUT)
-        done = subprocess.run(argv, timeout=timeout, preexec_fn=die_with_parent(), **kwargs)
+        done = subprocess.run(argv, timeout=timeout, preexec_fn=die_with_parent(death), **kwargs)
     except FileNotFoundError as error:
         raise Fail(f"{what or argv[0]}: {error.filename}: not found") from error
     except subprocess.TimeoutExpired as error:
