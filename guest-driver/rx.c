@@ -430,6 +430,9 @@ static void vmc_rx_look(struct vmc_conn *conn, struct vmc_rx_view *v)
 
 	if (tcp && sock_flag(conn->sk, SOCK_DONE))
 		tcp--;			/* the FIN */
+	/* as tcp_inq(): an urgent byte beside the stream, and what follows it, don't count */
+	if (unlikely(READ_ONCE(tp->urg_data)) && !sock_flag(conn->sk, SOCK_URGINLINE))
+		tcp = min(tcp, READ_ONCE(tp->urg_seq) - copied);
 	*v = (struct vmc_rx_view){ .bytes = tcp };
 	if (!r)
 		return;

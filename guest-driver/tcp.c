@@ -116,12 +116,17 @@ static bool vmc_tcp_sock_is_readable(struct sock *sk)
 
 static int vmc_tcp_ioctl(struct sock *sk, int cmd, vmc_ioctl_arg_t arg)
 {
-	struct vmc_conn *conn = cmd == SIOCINQ ? vmc_conn_get(sk) : NULL;
+	struct vmc_conn *conn = NULL;
 	int answer = -ENOENT;
 
+	if (cmd == SIOCINQ || cmd == SIOCATMARK)
+		conn = vmc_conn_get(sk);
 	if (conn) {
 		lock_sock(sk);
-		answer = vmc_rx_inq(conn);
+		if (cmd == SIOCINQ)
+			answer = vmc_rx_inq(conn);
+		else if (vmc_rx_pending(conn))
+			answer = 0;	/* the mark comes after what the ring holds */
 		release_sock(sk);
 		vmc_conn_put(conn);
 	}

@@ -185,8 +185,9 @@ void vmc_pool_tx_done(struct vmc_txring *t);
 void vmc_pool_tidy(struct vmc_chan *ch);
 void vmc_pool_end(struct vmc_chan *ch, enum vmc_reason why);
 
-#define VMC_STALL	(HZ / 10)	/* a writer waits so long for a reader that does nothing, */
-#define VMC_STALL_BUSY	HZ		/* and so long if others of the peer's readers do something */
+/* A writer waits so long for a reader that does nothing; if others of the peer's do something, */
+#define VMC_STALL	(HZ / 10)
+#define VMC_STALL_BUSY	HZ		/* so long */
 
 static inline void *vmc_rxring_data(const struct vmc_rxring *r)
 {
