@@ -371,7 +371,7 @@ void vmc_tx_drop(struct vmc_conn *conn, const struct vmc_txring *only, enum vmc_
 	vmc_fallback(conn, why);
 	vmc_pool_tx_done(t);
 	if (READ_ONCE(conn->sk->sk_socket))
-		conn->sk->sk_write_space(conn->sk);
+		vmc_conn_write_space(conn);
 	rcu_read_unlock();
 }
 
