@@ -167,6 +167,7 @@ void test_destroy(struct side *s)
 
 	ready(s, "shutdown");
 	shown(s);
+	meet(s, 0);
 	if (s->opener)
 		destroy(s);
 	meet(s, 0);
