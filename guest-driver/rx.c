@@ -586,12 +586,16 @@ static bool vmc_rx_finished(const struct sock *sk)
 	       inet_sk_state_load(sk) == TCP_CLOSE || sock_flag(sk, SOCK_DONE);
 }
 
-/* TCP reads up to the urgent mark and no further in one call; is it @ahead bytes from here? */
-static bool vmc_rx_at_mark(const struct sock *sk, u32 ahead)
+/*
+ * TCP reads up to the urgent mark and no further in one call; is it @ahead bytes
+ * from here? A writer opens no ring behind one: what is in the ring comes before it.
+ */
+static bool vmc_rx_at_mark(struct vmc_conn *conn, u32 ahead)
 {
-	const struct tcp_sock *tp = tcp_sk(sk);
+	const struct tcp_sock *tp = tcp_sk(conn->sk);
 
-	return unlikely(READ_ONCE(tp->urg_data)) && tp->urg_seq == tp->copied_seq + ahead;
+	return unlikely(READ_ONCE(tp->urg_data)) &&
+	       tp->urg_seq - tp->copied_seq + vmc_rx_pending(conn) == ahead;
 }
 
 /*
@@ -734,12 +738,12 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 		ret = vmc_rx_step(conn, msg, len - copied, flags, addr_len, copied);
 		if (ret > 0 && flags & MSG_PEEK) {
 			peeked = ret;
-			if (ret >= target || vmc_rx_at_mark(sk, ret))
+			if (ret >= target || vmc_rx_at_mark(conn, ret))
 				goto peek_done;
 			iov_iter_revert(&msg->msg_iter, flags & MSG_TRUNC ? 0 : ret);
 		} else if (ret > 0) {
 			copied += ret;
-			if (copied == len || vmc_rx_at_mark(sk, 0))
+			if (copied == len || vmc_rx_at_mark(conn, 0))
 				break;
 			continue;
 		} else if (ret != -EAGAIN) {
