@@ -513,6 +513,21 @@ bool vmc_conn_ops(struct vmc_conn *conn)
 }
 
 /*
+ * Whoever waits has to look again, but there may be nothing to read: without a
+ * word of what there is, since io_uring's poll takes the waker's word for it.
+ */
+void vmc_conn_look(const struct vmc_conn *conn)
+{
+	struct socket_wq *wq;
+
+	rcu_read_lock();
+	wq = rcu_dereference(conn->sk->sk_wq);
+	if (skwq_has_sleeper(wq))
+		wake_up_interruptible_poll(&wq->wait, 0);
+	rcu_read_unlock();
+}
+
+/*
  * The socket becomes an ordinary one again. The writer's side has ended, the
  * reader's ring (if any) is closed. Socket lock, or nobody else has the socket;
  * any context.
@@ -537,7 +552,10 @@ void vmc_conn_detach(struct vmc_conn *conn)
 	if (sk->sk_socket)
 		WRITE_ONCE(sk->sk_socket->ops, vmc_ops_base(sk->sk_socket->ops));
 	/* whoever waits in our code goes on in TCP's */
-	sk->sk_data_ready(sk);
+	if (tcp_sk(sk)->rcv_nxt != tcp_sk(sk)->copied_seq)
+		sk->sk_data_ready(sk);
+	else
+		vmc_conn_look(conn);
 	sk->sk_write_space(sk);
 	vmc_conn_put(conn);
 }
@@ -678,7 +696,10 @@ void vmc_conn_data_ready(struct vmc_conn *conn)
 	}
 	if (unlikely(rcu_access_pointer(conn->sk->sk_filter)))
 		vmc_rx_close(conn);	/* what comes from now on, it has to see */
-	data_ready(conn->sk);
+	if (vmc_rx_has(conn))
+		data_ready(conn->sk);
+	else
+		vmc_conn_look(conn);
 }
 
 void vmc_conn_write_space(struct vmc_conn *conn)

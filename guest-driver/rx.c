@@ -96,7 +96,7 @@ static void vmc_rx_make_way(struct vmc_conn *conn)
 
 	if (r && vmc_load(&r->cons.hdr->prod) & VMC_RING_CLOSED &&
 	    vmc_rx_pending(conn) <= VMC_RX_MOVE && !vmc_rx_to_tcp(conn, GFP_KERNEL))
-		conn->sk->sk_data_ready(conn->sk);
+		vmc_conn_look(conn);
 }
 
 /* A busy reader lets go between two calls; one that is stuck does not. */
@@ -459,6 +459,17 @@ int vmc_rx_inq(struct vmc_conn *conn)
 	vmc_rx_look(conn, &v);
 	rcu_read_unlock();
 	return v.ring ? (int)v.bytes : -ENOENT;
+}
+
+/* Is there enough in the ring (and before it) to wake a reader for? */
+bool vmc_rx_has(struct vmc_conn *conn)
+{
+	struct vmc_rx_view v;
+
+	rcu_read_lock();
+	vmc_rx_look(conn, &v);
+	rcu_read_unlock();
+	return v.ring && v.bytes >= sock_rcvlowat(conn->sk, 0, INT_MAX);
 }
 
 /*

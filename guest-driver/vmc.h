@@ -391,6 +391,7 @@ int vmc_conn_let_go_now(struct vmc_conn *conn, enum vmc_reason why);
 int vmc_conn_give(struct vmc_conn *conn, enum vmc_reason why);
 void vmc_conn_given(struct vmc_conn *conn);
 void vmc_conn_leave(struct vmc_conn *conn, enum vmc_reason why);
+void vmc_conn_look(const struct vmc_conn *conn);
 void vmc_conn_data_ready(struct vmc_conn *conn);
 void vmc_conn_write_space(struct vmc_conn *conn);
 void vmc_conn_for_each(void (*fn)(struct vmc_conn *conn, void *arg), void *arg);
@@ -418,6 +419,7 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 		int *addr_len);
 void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m);
 bool vmc_rx_readable(const struct sock *sk, u32 want);
+bool vmc_rx_has(struct vmc_conn *conn);
 u32 vmc_rx_pending(struct vmc_conn *conn);
 int vmc_rx_inq(struct vmc_conn *conn);
 int vmc_woken(struct wait_queue_entry *wait, unsigned int mode, int sync, void *key);
