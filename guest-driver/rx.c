@@ -99,16 +99,22 @@ static void vmc_rx_make_way(struct vmc_conn *conn)
 		vmc_conn_look(conn);
 }
 
-/* A busy reader lets go between two calls; one that is stuck does not. */
+/*
+ * rx_mutex and the socket's lock, if they can be had soon: a busy reader lets go
+ * between two calls; one that is stuck does not.
+ */
 static bool vmc_rx_lock_soon(struct vmc_conn *conn)
 {
 	unsigned int tries;
 
-	for (tries = 0; tries < 100; tries++) {
-		if (mutex_trylock(&conn->rx_mutex))
-			return true;
+	for (tries = 0; !mutex_trylock(&conn->rx_mutex); tries++) {
+		if (tries == 100)
+			return false;
 		usleep_range(20, 100);
 	}
+	if (vmc_conn_lock_soon(conn))
+		return true;
+	mutex_unlock(&conn->rx_mutex);
 	return false;
 }
 
@@ -135,12 +141,6 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	 * fault, and the channel must not be.
 	 */
 	if (!READ_ONCE(conn->sk->sk_socket) || !vmc_rx_lock_soon(conn)) {
-		vmc_rx_reject(ch, m->h.id, conn, VMC_R_NOT_READY);
-		vmc_conn_put(conn);
-		return;
-	}
-	if (!vmc_conn_lock_soon(conn)) {
-		mutex_unlock(&conn->rx_mutex);
 		vmc_rx_reject(ch, m->h.id, conn, VMC_R_NOT_READY);
 		vmc_conn_put(conn);
 		return;
