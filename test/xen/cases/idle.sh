@@ -4,7 +4,6 @@
 # limit: 800
 ANSWER=7701
 CONNECTIONS=${VMC_CONNECTIONS:-10000}
-journal_mark
 dmesg_mark g1 g2
 serve g1 g2
 warm_up g1 g2
