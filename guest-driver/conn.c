@@ -39,6 +39,9 @@ atomic64_t vmc_nr_hooked;
 static atomic_t vmc_nr_given;
 
 static void vmc_conn_leave_work(struct work_struct *work);
+static void vmc_settle_work(struct work_struct *work);
+
+static DECLARE_WORK(vmc_settle, vmc_settle_work);
 
 /* ------------------------------------------------------------- lifetime */
 
@@ -235,6 +238,19 @@ out:
 	return ok;
 }
 
+/*
+ * Can a task be on its way into another call, while the socket becomes
+ * ESTABLISHED? Threads and processes that share it can send and receive before;
+ * of a child that was accepted before (TCP_FASTOPEN), too. A task alone that is
+ * on its way does nothing else before it arrives, and is then seen.
+ */
+static bool vmc_sk_is_shared(const struct sock *sk)
+{
+	const struct socket *sock = sk->sk_socket;
+
+	return sock && (!sock->file || file_count(sock->file) > 1);
+}
+
 /* The socket is locked (or a child that nobody else knows); any context. */
 static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 {
@@ -274,7 +290,7 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	conn->offer_opener = role == VMC_ROLE_UNKNOWN ?
 			     ntohs(conn->tuple.sport) > ntohs(conn->tuple.dport) :
 			     role == VMC_ROLE_OPENER;
-	conn->settled = role != VMC_ROLE_UNKNOWN;
+	conn->settled = role != VMC_ROLE_UNKNOWN && !vmc_sk_is_shared(sk);
 
 	atomic_inc(&vmc_nr_conns);
 	atomic64_inc(&vmc_nr_hooked);
@@ -283,6 +299,9 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	hash_add_rcu(vmc_by_tuple, &conn->by_tuple, vmc_tuple_hash(&conn->tuple));
 	spin_unlock_bh(&vmc_conn_lock);
 	WRITE_ONCE(sk->sk_prot, &vmc_prots[sk->sk_family == AF_INET6]);
+	/* the scan does so at its end */
+	if (!conn->settled && role != VMC_ROLE_UNKNOWN)
+		queue_work(vmc_wq, &vmc_settle);
 }
 
 static void vmc_probe_state(void *unused, const struct sock *sk, const int from,
@@ -431,10 +450,29 @@ static unsigned int vmc_scan_table(struct inet_hashinfo *table)
 	return busy;
 }
 
-static void vmc_scan_settle(struct vmc_conn *conn, void *unused)
+static void vmc_settle_begin(struct vmc_conn *conn, void *unused)
 {
+	conn->settling = !READ_ONCE(conn->settled);
+}
+
+static void vmc_settle_end(struct vmc_conn *conn, void *unused)
+{
+	if (!conn->settling)
+		return;
 	vmc_conn_check_ulp(conn);
 	WRITE_ONCE(conn->settled, true);
+}
+
+/* Waits for tasks between loading TCP's own pointer and asking for the lock. */
+static void vmc_settle_work(struct work_struct *work)
+{
+	static DEFINE_MUTEX(one);
+
+	mutex_lock(&one);
+	vmc_conn_for_each(vmc_settle_begin, NULL);
+	synchronize_rcu_tasks();
+	vmc_conn_for_each(vmc_settle_end, NULL);
+	mutex_unlock(&one);
 }
 
 static void vmc_scan_work(struct work_struct *work)
@@ -455,11 +493,8 @@ static void vmc_scan_work(struct work_struct *work)
 			busy += vmc_scan_table(table);
 	}
 	up_read(&net_rwsem);
-	if (atomic64_read(&vmc_nr_hooked) != before) {
-		/* tasks between loading TCP's own pointer and asking for the lock */
-		synchronize_rcu_tasks();
-		vmc_conn_for_each(vmc_scan_settle, NULL);
-	}
+	if (atomic64_read(&vmc_nr_hooked) != before)
+		vmc_settle_work(NULL);
 	if (busy && !READ_ONCE(vmc_leaving))
 		queue_delayed_work(vmc_wq, to_delayed_work(work), VMC_SCAN_AGAIN);
 }
@@ -740,6 +775,7 @@ int vmc_conn_init(void)
 void vmc_conn_stop_scan(void)
 {
 	cancel_delayed_work_sync(&vmc_scan);
+	cancel_work_sync(&vmc_settle);
 }
 
 /* Any watched socket but the first @skip. */

@@ -5,8 +5,7 @@
 # limit: 1300
 script=$work/vmc-script
 "$cases/../script/build" "$script"
-# VMC_SCRIPTS=N plays another number of them
-count=${VMC_SCRIPTS:-$((10000 / (slow * slow)))}
+count=$((10000 * soak / (slow * slow)))
 
 # TCP's answers from here, where they come quickly.
 port=$((20000 + RANDOM % 10000))
@@ -18,7 +17,7 @@ assert_eq $played 0 "playing over TCP here"
 for guest in g1 g2; do
 	"$lab" put $guest "$script" /usr/local/bin/vmc-script
 	# a connection whose TIME_WAIT has no place answers the other's FIN with a reset
-	there $guest "echo 65536 >/proc/sys/net/ipv4/tcp_max_tw_buckets"
+	there $guest "echo 65536 >/proc/sys/net/ipv4/tcp_max_tw_buckets; echo 3 >/proc/sys/net/ipv4/tcp_fastopen"
 done
 "$lab" put g1 "$work/tcp.txt" /tmp/tcp.txt
 
@@ -29,12 +28,14 @@ dmesg_mark g1 g2
 baseline g1 g2
 before=$(vmc_chan g1 takeovers)
 there g2 "vmc-script agent --background --switch"
-LIMIT=1100 g1 "vmc-script play $(addr g2) --switch --scripts $count --parallel 12 --expect /tmp/tcp.txt --out /tmp/vmc.txt" \
+LIMIT=$((1100 * soak)) g1 "vmc-script play $(addr g2) --switch --scripts $count --parallel 12 --expect /tmp/tcp.txt --out /tmp/vmc.txt" \
 	>"$work/played.txt" || true
 cat "$work/played.txt"
 there g2 "pkill -x vmc-script"
 assert_match "$(tail -n 1 "$work/played.txt")" "^scripts $count .* bad 0 " "outcomes that are wrong by themselves"
 assert_ge $(($(vmc_chan g1 takeovers) - before)) $count "takeovers in g1, of $count scripts"
+opened=$(g2 "nstat -asz TcpExtTCPFastOpenPassive" | awk '/Passive/ { print $2 }')
+assert_ge "$opened" $((count / 50)) "connections that g2 accepted before they were established"
 assert_ge "$(vmc_reason g1 operator)" $((count / 10)) "streams of g1 that were sent back to TCP"
 there g1 "cat /sys/kernel/debug/vmc/status"
 

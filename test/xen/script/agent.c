@@ -54,8 +54,10 @@ static void obey(int control, bool switches)
 	struct step st;
 	struct end e;
 	uint16_t port = 0;
-	int listener = listen_any(&port), fd;
+	int listener = listen_any(&port), waiting = 64, fd;
 
+	/* where net.ipv4.tcp_fastopen says so, a socket is accepted before it is established */
+	setsockopt(listener, IPPROTO_TCP, TCP_FASTOPEN, &waiting, sizeof(waiting));
 	end_init(&e);
 	e.switches = switches;
 	for (;;) {
