@@ -6,6 +6,8 @@
  */
 #include <crypto/algapi.h>
 #include <linux/etherdevice.h>
+#include <linux/fdtable.h>
+#include <linux/fs.h>
 #include <linux/hashtable.h>
 #include <linux/jhash.h>
 #include <linux/module.h>
@@ -23,6 +25,7 @@
 
 #define VMC_CONN_BITS	12
 #define VMC_LOCK_PATIENCE (HZ / 20)
+#define VMC_SETTLE_DELAY (HZ / 20)	/* most are settled by their first calls before */
 
 static DEFINE_HASHTABLE(vmc_by_sk, VMC_CONN_BITS);
 static DEFINE_HASHTABLE(vmc_by_tuple, VMC_CONN_BITS);
@@ -41,7 +44,7 @@ static atomic_t vmc_nr_given;
 static void vmc_conn_leave_work(struct work_struct *work);
 static void vmc_settle_work(struct work_struct *work);
 
-static DECLARE_WORK(vmc_settle, vmc_settle_work);
+static DECLARE_DELAYED_WORK(vmc_settle, vmc_settle_work);
 
 /* ------------------------------------------------------------- lifetime */
 
@@ -239,16 +242,16 @@ out:
 }
 
 /*
- * Can a task be on its way into another call, while the socket becomes
- * ESTABLISHED? Threads and processes that share it can send and receive before;
- * of a child that was accepted before (TCP_FASTOPEN), too. A task alone that is
- * on its way does nothing else before it arrives, and is then seen.
+ * Are there no calls on the socket but up to @own? Where tasks share descriptors
+ * a call holds a reference on the file, else there is one task, which makes one
+ * call at a time: on its way into TCP it does nothing else, and is seen when it
+ * is there. Socket lock, or in a call on the socket.
  */
-static bool vmc_sk_is_shared(const struct sock *sk)
+static bool vmc_sk_is_alone(const struct sock *sk, int own)
 {
 	const struct socket *sock = sk->sk_socket;
 
-	return sock && (!sock->file || file_count(sock->file) > 1);
+	return sock && sock->file && file_count(sock->file) == 1 + own;
 }
 
 /* The socket is locked (or a child that nobody else knows); any context. */
@@ -290,7 +293,12 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	conn->offer_opener = role == VMC_ROLE_UNKNOWN ?
 			     ntohs(conn->tuple.sport) > ntohs(conn->tuple.dport) :
 			     role == VMC_ROLE_OPENER;
-	conn->settled = role != VMC_ROLE_UNKNOWN && !vmc_sk_is_shared(sk);
+	/*
+	 * Of a socket that only now becomes ESTABLISHED someone else may be on the
+	 * way into TCP's calls as well: the threads and processes that share it;
+	 * and of a child, if it was accepted before (TCP_FASTOPEN).
+	 */
+	conn->settled = role != VMC_ROLE_UNKNOWN && (!sk->sk_socket || vmc_sk_is_alone(sk, 0));
 
 	atomic_inc(&vmc_nr_conns);
 	atomic64_inc(&vmc_nr_hooked);
@@ -301,7 +309,7 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	WRITE_ONCE(sk->sk_prot, &vmc_prots[sk->sk_family == AF_INET6]);
 	/* the scan does so at its end */
 	if (!conn->settled && role != VMC_ROLE_UNKNOWN)
-		queue_work(vmc_wq, &vmc_settle);
+		queue_delayed_work(vmc_wq, &vmc_settle, VMC_SETTLE_DELAY);
 }
 
 static void vmc_probe_state(void *unused, const struct sock *sk, const int from,
@@ -313,6 +321,18 @@ static void vmc_probe_state(void *unused, const struct sock *sk, const int from,
 	/* the tracepoint's const is a promise of its own, not of the caller's */
 	vmc_conn_hook((struct sock *)sk,
 		      from == TCP_SYN_SENT ? VMC_ROLE_OPENER : VMC_ROLE_PASSIVE);
+}
+
+/*
+ * A call that finds itself alone on the socket need not wait for the grace period:
+ * none is left that began before our tables were there. In the call, before it sleeps.
+ */
+void vmc_conn_settle_alone(struct vmc_conn *conn)
+{
+	bool shared = current->files && atomic_read(&current->files->count) > 1;
+
+	if (!(current->flags & PF_KTHREAD) && vmc_sk_is_alone(conn->sk, shared))
+		WRITE_ONCE(conn->settled, true);
 }
 
 /*
@@ -450,9 +470,10 @@ static unsigned int vmc_scan_table(struct inet_hashinfo *table)
 	return busy;
 }
 
-static void vmc_settle_begin(struct vmc_conn *conn, void *unused)
+static void vmc_settle_begin(struct vmc_conn *conn, void *any)
 {
 	conn->settling = !READ_ONCE(conn->settled);
+	*(bool *)any |= conn->settling;
 }
 
 static void vmc_settle_end(struct vmc_conn *conn, void *unused)
@@ -467,11 +488,14 @@ static void vmc_settle_end(struct vmc_conn *conn, void *unused)
 static void vmc_settle_work(struct work_struct *work)
 {
 	static DEFINE_MUTEX(one);
+	bool any = false;
 
 	mutex_lock(&one);
-	vmc_conn_for_each(vmc_settle_begin, NULL);
-	synchronize_rcu_tasks();
-	vmc_conn_for_each(vmc_settle_end, NULL);
+	vmc_conn_for_each(vmc_settle_begin, &any);
+	if (any) {
+		synchronize_rcu_tasks();
+		vmc_conn_for_each(vmc_settle_end, NULL);
+	}
 	mutex_unlock(&one);
 }
 
@@ -775,7 +799,7 @@ int vmc_conn_init(void)
 void vmc_conn_stop_scan(void)
 {
 	cancel_delayed_work_sync(&vmc_scan);
-	cancel_work_sync(&vmc_settle);
+	cancel_delayed_work_sync(&vmc_settle);
 }
 
 /* Any watched socket but the first @skip. */

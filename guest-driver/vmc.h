@@ -380,6 +380,7 @@ void vmc_conn_exit(void);
 struct vmc_conn *vmc_conn_get(const struct sock *sk);
 struct vmc_conn *vmc_conn_peek(const struct sock *sk);
 struct vmc_conn *vmc_conn_by_offer(const struct vmc_c_offer *m, bool *opener);
+void vmc_conn_settle_alone(struct vmc_conn *conn);
 bool vmc_conn_is_quiet(struct vmc_conn *conn);
 bool vmc_conn_lock_soon(struct vmc_conn *conn);
 void vmc_conn_scan(void);

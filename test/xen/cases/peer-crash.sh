@@ -15,7 +15,7 @@ dies() {	# HOW COMMAND-IN-DOM0
 	hold hold g1 g2 61 "--peer-dies --user-timeout 60000"
 	wait_for 60 "[ \"\$(vmc_chan g1 tx_streams $id)\" -ge 4 ]" "$1: held connections to be local"
 	$2
-	wait_for 20 "! there g1 \"cat /sys/kernel/debug/vmc/status\" | grep -q 'peer $id '" "$1: g1 to end the channel"
+	wait_for 20 "there g1 \"! grep -q 'peer $id ' /sys/kernel/debug/vmc/status\"" "$1: g1 to end the channel"
 	wait_for 40 "! dom0 'xl domid g2' >/dev/null 2>&1" "$1: g2 to be gone"
 	wait_for 20 "no_zombies" "$1: no zombies"
 	assert_eq "$(vmc_status g1 peers)" $((guests - 2)) "$1: peers of g1"

@@ -39,6 +39,7 @@ struct test {
 	int family, protocol;	/* of the connection, if not ordinary TCP; as in socket() */
 	int open_protocol;	/* of the opener's end, if another */
 	void (*prepare)(struct side *s);	/* before there are sockets */
+	void (*open)(struct side *s);	/* instead of a listener here and a connect() there */
 	void (*run)(struct side *s);
 };
 
@@ -77,6 +78,8 @@ void expect_gone(struct side *s, const char *reason);
 void expect_remote(struct side *s, const char *reason);
 bool is_local(struct side *s);
 void expect_local(struct side *s);
+/* Both ends connect to each other (simultaneous open): the opener overhears that nobody listens. */
+void cross(struct side *s);
 /* rmmod or modprobe of the driver, in the opener's guest. */
 void reload(struct side *s, const char *command);
 
@@ -117,5 +120,6 @@ void test_repair(struct side *s);
 void test_filter(struct side *s);
 void test_destroy(struct side *s);
 void test_inq(struct side *s);
+void test_crossed(struct side *s);
 
 #endif

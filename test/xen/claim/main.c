@@ -32,6 +32,7 @@ const struct test tests[] = {
 	{ .name = "repair", .run = test_repair },
 	{ .name = "inq", .run = test_inq },
 	{ .name = "destroy", .run = test_destroy },
+	{ .name = "crossed", .open = cross, .run = test_crossed },
 	{ .name = "mptcp", .protocol = IPPROTO_MPTCP, .run = test_mptcp },
 	{ .name = "mptcp-to-tcp", .open_protocol = IPPROTO_MPTCP, .run = test_served },
 	{ .name = "tcp-to-mptcp", .protocol = IPPROTO_MPTCP, .open_protocol = IPPROTO_TCP,

@@ -2,6 +2,7 @@
 /* vmc-claim: the two ends, how they stay together, and what they tell of the driver. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -15,6 +16,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/filter.h>
 
 #include "claim.h"
 
@@ -386,15 +388,15 @@ static int new_socket(struct side *s, int family)
 	return fd;
 }
 
-/* The address that the other end knows: IPv4's own family, if it is that. */
-static void near_address(struct side *s, struct sockaddr_storage *a, socklen_t *len)
+/* The control connection's address here or there, without its port: of IPv4's own family, if it is that. */
+static void address(struct side *s, bool here, struct sockaddr_storage *a, socklen_t *len)
 {
 	struct sockaddr_in v4 = { .sin_family = AF_INET };
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)a;
 
 	*len = sizeof(*a);
-	if (getsockname(s->control, (struct sockaddr *)a, len))
-		fail(s, "getsockname: %m");
+	if ((here ? getsockname : getpeername)(s->control, (struct sockaddr *)a, len))
+		fail(s, "the control connection's address: %m");
 	if (v6->sin6_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
 		memcpy(&v4.sin_addr, &v6->sin6_addr.s6_addr[12], 4);
 		memcpy(a, &v4, sizeof(v4));
@@ -410,7 +412,7 @@ static void accept_one(struct side *s)
 	socklen_t len;
 	int listener;
 
-	near_address(s, &a, &len);
+	address(s, true, &a, &len);
 	listener = new_socket(s, a.ss_family);
 	bounded(listener);
 	if (bind(listener, (struct sockaddr *)&a, len) || listen(listener, 1) ||
@@ -434,6 +436,48 @@ static void connect_one(struct side *s)
 		fail(s, "connect: %m");
 }
 
+void cross(struct side *s)
+{
+	/* of a TCP header the flags, RST among them */
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 4, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	struct sock_fprog no_reset = { .len = sizeof(code) / sizeof(*code), .filter = code };
+	struct sockaddr_storage a;
+	struct pollfd p = { .events = POLLOUT };
+	socklen_t len;
+	int none = 0;
+
+	address(s, true, &a, &len);
+	s->fd = p.fd = new_socket(s, a.ss_family);
+	bounded(s->fd);
+	if (bind(s->fd, (struct sockaddr *)&a, len) || getsockname(s->fd, (struct sockaddr *)&a, &len))
+		fail(s, "bind: %m");
+	address(s, false, &s->far, &s->far_len);
+	set_port(&s->far, (uint16_t)meet(s, port_of(&a)));
+	if (s->opener) {
+		if (setsockopt(s->fd, SOL_SOCKET, SO_ATTACH_FILTER, &no_reset, sizeof(no_reset)))
+			fail(s, "SO_ATTACH_FILTER: %m");
+		fcntl(s->fd, F_SETFL, O_NONBLOCK);
+		if (!connect(s->fd, (struct sockaddr *)&s->far, s->far_len) || errno != EINPROGRESS)
+			fail(s, "connect to nobody: %m");
+		meet(s, 0);
+		if (poll(&p, 1, PATIENCE * 1000) != 1 || p.revents != POLLOUT)
+			fail(s, "no connection, events %x", p.revents);
+		fcntl(s->fd, F_SETFL, 0);
+		if (setsockopt(s->fd, SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof(none)))
+			fail(s, "SO_DETACH_FILTER: %m");
+	} else {
+		meet(s, 0);
+		if (connect(s->fd, (struct sockaddr *)&s->far, s->far_len))
+			fail(s, "connect: %m");
+	}
+	meet(s, 0);
+}
+
 /* Does the test, in this process. */
 static void take_part(struct side *s) __attribute__((noreturn));
 static void take_part(struct side *s)
@@ -445,7 +489,9 @@ static void take_part(struct side *s)
 	if (s->test->prepare)
 		s->test->prepare(s);
 	s->hooked = driver_says(s, "hooked");
-	if (s->opener)
+	if (s->test->open)
+		s->test->open(s);
+	else if (s->opener)
 		connect_one(s);
 	else
 		accept_one(s);

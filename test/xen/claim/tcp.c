@@ -182,3 +182,18 @@ void test_destroy(struct side *s)
 	if (send(s->fd, &byte, 1, MSG_NOSIGNAL) != -1 || errno != EPIPE)
 		fail(s, "send: %m, not EPIPE");
 }
+
+/* Who opened it can't be told, so its proofs don't match: it stays with TCP. */
+void test_crossed(struct side *s)
+{
+	unsigned int i;
+
+	s->reason = driver_says(s, "reason proof");
+	for (i = 0; i < 20; i++) {
+		send_some(s, 1000);
+		recv_some(s, 1000);
+	}
+	flow(s, 200000);
+	meet(s, 0);
+	expect_remote(s, "proof");
+}
