@@ -43,7 +43,7 @@ def build(name, version, progress, where, log):
     make = ["make", "-C", work, "--no-print-directory", f"-j{os.cpu_count()}", "KBUILD_BUILD_USER=lab", "KBUILD_BUILD_HOST=lab"]
     run([*make, "allnoconfig"], log=log, env={**os.environ, "KCONFIG_ALLCONFIG": config(name)}, what=f"kernel {name}: config")
     _has_all(name, work)
-    with progress.step(f"kernel {name}: compiling (about ten minutes on two idle cores)"):
+    with progress.step(f"kernel {name}: compiling (about twenty minutes on two idle cores)"):
         _watched([*make, "vmlinux", "modules"], log, progress, name)
     release = output(["make", "-s", "-C", work, "--no-print-directory", "kernelrelease"]).strip()
     run([*make, "modules_install", "INSTALL_MOD_STRIP=1", f"INSTALL_MOD_PATH={where}"], log=log,
