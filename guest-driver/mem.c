@@ -220,7 +220,7 @@ out:
 void vmc_foreign_unmap(struct vmc_foreign *f)
 {
 	struct gnttab_unmap_grant_ref *op;
-	struct gntab_unmap_queue_data data = {};
+	struct gntab_unmap_queue_data *data;	/* with a timer, so not on the stack */
 	struct page **page;
 	unsigned int i, n = 0;
 	int err = 0;
@@ -230,6 +230,7 @@ void vmc_foreign_unmap(struct vmc_foreign *f)
 	/* cannot be allowed to fail: a foreign page must not stay mapped */
 	op = kcalloc(f->pages, sizeof(*op), GFP_KERNEL | __GFP_NOFAIL);
 	page = kcalloc(f->pages, sizeof(*page), GFP_KERNEL | __GFP_NOFAIL);
+	data = kzalloc(sizeof(*data), GFP_KERNEL | __GFP_NOFAIL);
 	for (i = 0; i < f->pages; i++) {
 		if (f->handle[i] == INVALID_GRANT_HANDLE)
 			continue;
@@ -238,10 +239,10 @@ void vmc_foreign_unmap(struct vmc_foreign *f)
 		page[n++] = f->page[i];
 	}
 	if (n) {
-		data.unmap_ops = op;
-		data.pages = page;
-		data.count = n;
-		err = gnttab_unmap_refs_sync(&data);
+		data->unmap_ops = op;
+		data->pages = page;
+		data->count = n;
+		err = gnttab_unmap_refs_sync(data);
 		atomic_sub(n, &vmc_mapped);
 	}
 	if (WARN_ON_ONCE(err))
@@ -249,6 +250,7 @@ void vmc_foreign_unmap(struct vmc_foreign *f)
 	else
 		gnttab_free_pages(f->pages, f->page);
 	f->pages = 0;
+	kfree(data);
 	kfree(page);
 	kfree(op);
 }
