@@ -2,7 +2,7 @@
 # lab: pv
 # long: pvh pv-6.12 pv-debug
 # Random scripts of socket calls return over VMC, with forced switches, what they return over TCP.
-# limit: 1300
+# limit: 1600
 script=$work/vmc-script
 "$cases/../script/build" "$script"
 count=$((10000 * soak / (slow * slow)))
@@ -28,7 +28,7 @@ dmesg_mark g1 g2
 baseline g1 g2
 before=$(vmc_chan g1 takeovers)
 there g2 "vmc-script agent --background --switch"
-LIMIT=$((1100 * soak)) g1 "vmc-script play $(addr g2) --switch --scripts $count --parallel 12 --expect /tmp/tcp.txt --out /tmp/vmc.txt" \
+LIMIT=$((1400 * soak)) g1 "vmc-script play $(addr g2) --switch --scripts $count --parallel 12 --expect /tmp/tcp.txt --out /tmp/vmc.txt" \
 	>"$work/played.txt" || true
 cat "$work/played.txt"
 there g2 "pkill -x vmc-script"
