@@ -164,12 +164,10 @@ serve_clean() {	# GUEST...
 	done
 }
 
-stop_traffic() {	# GUEST
-	there "$1" "for name in vmc-traffic vmc-hold vmc-script vmc-claim iperf3; do
-			pkill -9 -x \$name; i=0
-			while pgrep -x \$name >/dev/null && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
-		done; true"
-}
+# All at once: in an emulated guest it takes a second or two to look through /proc.
+STOP_TRAFFIC="all='vmc-traffic|vmc-hold|vmc-script|vmc-claim|iperf3'; i=0
+	while pkill -9 -x \"\$all\" && [ \$i -lt 20 ]; do sleep 0.1; i=\$((i + 1)); done; true"
+stop_traffic() { there "$1" "$STOP_TRAFFIC"; }	# GUEST
 
 # Connections that stay, with little traffic: a guest with one emulated CPU has to have time for the rest of the case. No urgent
 # data: a direction that sent some stays with TCP.
@@ -228,11 +226,10 @@ all_ready() {
 			echo "$guest: booting it"
 			create "$guest"
 		fi
-		there "$guest" "[ -x /usr/local/bin/vmc-traffic ]" || put_traffic "$guest"
 		# and what an earlier case set is as it was
-		there "$guest" "[ -d /sys/module/vmc ] || modprobe vmc; cd /sys/module/vmc/parameters &&
-			echo 4 >min_calls && echo 16384 >min_bytes && echo 5 >idle_s"
-		stop_traffic "$guest"
+		there "$guest" "$STOP_TRAFFIC; [ -d /sys/module/vmc ] || modprobe vmc; cd /sys/module/vmc/parameters &&
+			echo 4 >min_calls && echo 16384 >min_bytes && echo 5 >idle_s; [ -x /usr/local/bin/vmc-traffic ]" ||
+			put_traffic "$guest"
 	done
 	for guest in $(all_guests); do
 		wait_for 30 "connected $guest" "$guest connected"
