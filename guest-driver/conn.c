@@ -242,10 +242,10 @@ out:
 }
 
 /*
- * Are there no calls on the socket but up to @own? Where tasks share descriptors
- * a call holds a reference on the file, else there is one task, which makes one
- * call at a time: on its way into TCP it does nothing else, and is seen when it
- * is there. Socket lock, or in a call on the socket.
+ * Are there no calls on the socket but @own? Where tasks share descriptors a call
+ * holds a reference on the file, else there is one task, which makes one call at
+ * a time: on its way into TCP it does nothing else, and is seen when it is there.
+ * Socket lock, or in a call on the socket.
  */
 static bool vmc_sk_is_alone(const struct sock *sk, int own)
 {

@@ -336,8 +336,8 @@ struct vmc_conn {
 	u8 role;			/* enum vmc_role */
 	u8 mac[ETH_ALEN];
 	bool settled;			/* nobody is about to enter TCP past our tables, */
-	bool settling;			/* will be so at the end of a grace period */
 	bool quiet;			/* nor waits for the lock there; socket lock */
+	bool settling;			/* settled at the end of this grace period */
 	bool detached;			/* out of the tables, sk_prot restored */
 	bool leaving;			/* someone else wants the socket; socket lock */
 	enum vmc_reason leave_why;

@@ -165,7 +165,7 @@ serve_clean() {	# GUEST...
 }
 
 # All at once: in an emulated guest it takes a second or two to look through /proc.
-STOP_TRAFFIC="all='vmc-traffic|vmc-hold|vmc-script|vmc-claim|iperf3'; i=0
+STOP_TRAFFIC="all='vmc-.*|iperf3'; i=0
 	while pkill -9 -x \"\$all\" && [ \$i -lt 20 ]; do sleep 0.1; i=\$((i + 1)); done; true"
 stop_traffic() { there "$1" "$STOP_TRAFFIC"; }	# GUEST
 
@@ -219,7 +219,7 @@ create() {	# GUEST [ARGUMENTS]
 
 # Every guest is there, has its driver connected, and runs none of our programs.
 all_ready() {
-	local guest
+	local guest missing
 	if ! vmcd_active; then dom0 "systemctl reset-failed vmcd; systemctl start vmcd"; fi
 	for guest in $(all_guests); do
 		if ! LIMIT=15 there "$guest" "! grep -q blacklist=vmc /proc/cmdline" 2>/dev/null; then
@@ -227,9 +227,9 @@ all_ready() {
 			create "$guest"
 		fi
 		# and what an earlier case set is as it was
-		there "$guest" "$STOP_TRAFFIC; [ -d /sys/module/vmc ] || modprobe vmc; cd /sys/module/vmc/parameters &&
-			echo 4 >min_calls && echo 16384 >min_bytes && echo 5 >idle_s; [ -x /usr/local/bin/vmc-traffic ]" ||
-			put_traffic "$guest"
+		missing=$(there "$guest" "$STOP_TRAFFIC; [ -d /sys/module/vmc ] || modprobe vmc; cd /sys/module/vmc/parameters &&
+			echo 4 >min_calls && echo 16384 >min_bytes && echo 5 >idle_s || exit; [ -x /usr/local/bin/vmc-traffic ] || echo it")
+		[ -z "$missing" ] || put_traffic "$guest"
 	done
 	for guest in $(all_guests); do
 		wait_for 30 "connected $guest" "$guest connected"
