@@ -620,6 +620,7 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	struct sock *sk = conn->sk;
 	struct tcp_sock *tp = tcp_sk(sk);
 	struct vmc_rxring *r;
+	bool finished;
 	u32 rcv_nxt;
 	s32 left;
 	int avail;
@@ -628,9 +629,10 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	if (!r)
 		goto tcp;
 	/*
-	 * TCP first, then the ring: what TCP brings from behind a segment comes
-	 * after the ring has shown the segment.
+	 * TCP first, then the ring: what TCP brings from behind a segment, its end
+	 * among it, comes after the ring has shown the segment.
 	 */
+	finished = vmc_rx_finished(sk);
 	rcv_nxt = READ_ONCE(tp->rcv_nxt);
 	virt_rmb();	/* pairs with the writer, which closes the ring before it uses TCP */
 	avail = vmc_ring_cons_avail(&r->cons);
@@ -653,7 +655,7 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 		left = rcv_nxt - tp->copied_seq;
 		if (left > 0)
 			len = min_t(size_t, len, left);
-		else if (!vmc_rx_finished(sk))
+		else if (!finished)
 			return -EAGAIN;
 		goto tcp;
 	}
@@ -681,7 +683,7 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 		vmc_rx_end(conn);
 		goto tcp;
 	}
-	if (!vmc_rx_finished(sk))
+	if (!finished)
 		return -EAGAIN;
 tcp:
 	if (have && skb_queue_empty_lockless(&sk->sk_receive_queue))
