@@ -241,19 +241,6 @@ out:
 	return ok;
 }
 
-/*
- * Are there no calls on the socket but @own? Where tasks share descriptors a call
- * holds a reference on the file, else there is one task, which makes one call at
- * a time: on its way into TCP it does nothing else, and is seen when it is there.
- * Socket lock, or in a call on the socket.
- */
-static bool vmc_sk_is_alone(const struct sock *sk, int own)
-{
-	const struct socket *sock = sk->sk_socket;
-
-	return sock && sock->file && file_count(sock->file) == 1 + own;
-}
-
 /* The socket is locked (or a child that nobody else knows); any context. */
 static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 {
@@ -289,26 +276,20 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	conn->iss = tp->snd_una - (u32)tp->bytes_acked;
 	conn->irs = tp->rcv_nxt - (u32)tp->bytes_received;
 	conn->role = role;
+	conn->settle = role == VMC_ROLE_UNKNOWN ? VMC_UNSETTLED : VMC_SETTLED;
 	/* a guess: whoever opens has an ephemeral port, and they are high ones */
 	conn->offer_opener = role == VMC_ROLE_UNKNOWN ?
 			     ntohs(conn->tuple.sport) > ntohs(conn->tuple.dport) :
 			     role == VMC_ROLE_OPENER;
-	/*
-	 * Of a socket that only now becomes ESTABLISHED someone else may be on the
-	 * way into TCP's calls as well: the threads and processes that share it;
-	 * and of a child, if it was accepted before (TCP_FASTOPEN).
-	 */
-	conn->settled = role != VMC_ROLE_UNKNOWN && (!sk->sk_socket || vmc_sk_is_alone(sk, 0));
-
 	atomic_inc(&vmc_nr_conns);
 	atomic64_inc(&vmc_nr_hooked);
 	spin_lock_bh(&vmc_conn_lock);
 	hash_add_rcu(vmc_by_sk, &conn->by_sk, (unsigned long)sk);
 	hash_add_rcu(vmc_by_tuple, &conn->by_tuple, vmc_tuple_hash(&conn->tuple));
 	spin_unlock_bh(&vmc_conn_lock);
-	WRITE_ONCE(sk->sk_prot, &vmc_prots[sk->sk_family == AF_INET6]);
-	/* the scan does so at its end */
-	if (!conn->settled && role != VMC_ROLE_UNKNOWN)
+	WRITE_ONCE(sk->sk_prot, &vmc_rest_prots[sk->sk_family == AF_INET6]);
+	/* after a grace period: did a call that began before hand it over? */
+	if (role == VMC_ROLE_UNKNOWN)
 		queue_delayed_work(vmc_wq, &vmc_settle, VMC_SETTLE_DELAY);
 }
 
@@ -324,21 +305,56 @@ static void vmc_probe_state(void *unused, const struct sock *sk, const int from,
 }
 
 /*
- * A call that finds itself alone on the socket need not wait for the grace period:
- * none is left that began before our tables were there. In the call, before it sleeps.
+ * A connection that rests goes through the driver from now on. True if it did rest:
+ * calls that began before are TCP's own, see vmc_conn_is_quiet(). Socket lock.
  */
-void vmc_conn_settle_alone(struct vmc_conn *conn)
+bool vmc_conn_wake(struct vmc_conn *conn)
+{
+	struct sock *sk = conn->sk;
+	bool v6 = sk->sk_family == AF_INET6;
+
+	if (likely(sk->sk_prot != &vmc_rest_prots[v6]))
+		return false;
+	conn->rx_seen = false;
+	conn->quiet = false;
+	WRITE_ONCE(sk->sk_prot, &vmc_prots[v6]);
+	/* a grace period that begins before does not count */
+	smp_store_release(&conn->settle, VMC_UNSETTLED);
+	return true;
+}
+
+/* TCP's own calls again, as long as there is nothing to do for us. Socket lock. */
+void vmc_conn_rest(struct vmc_conn *conn)
+{
+	struct sock *sk = conn->sk;
+	bool v6 = sk->sk_family == AF_INET6;
+
+	if (sk->sk_prot == &vmc_prots[v6] && !rcu_access_pointer(conn->rx))
+		WRITE_ONCE(sk->sk_prot, &vmc_rest_prots[v6]);
+}
+
+/*
+ * In a call on a connection that was woken. If the call finds itself alone on the
+ * socket, none is left that began before; else a grace period has to pass. Where
+ * tasks share descriptors a call holds a reference on the file; else there is one
+ * task, which makes one call at a time.
+ */
+void vmc_conn_settle(struct vmc_conn *conn)
 {
 	bool shared = current->files && atomic_read(&current->files->count) > 1;
+	const struct socket *sock = conn->sk->sk_socket;
 
-	if (!(current->flags & PF_KTHREAD) && vmc_sk_is_alone(conn->sk, shared))
-		WRITE_ONCE(conn->settled, true);
+	if (!(current->flags & PF_KTHREAD) && sock && sock->file &&
+	    file_count(sock->file) == 1 + shared)
+		WRITE_ONCE(conn->settle, VMC_SETTLED);
+	else
+		queue_delayed_work(vmc_wq, &vmc_settle, VMC_SETTLE_DELAY);
 }
 
 /*
  * Is nobody on the way into TCP's own calls, past our tables? Such a task would
  * send behind a boundary, or read what comes after a segment. Before it sleeps it
- * may be between reading the socket's table and asking for the lock (settled),
+ * may be between reading the socket's table and asking for the lock (settle),
  * or wait for the lock. Whoever sleeps in TCP is counted there. Socket lock.
  */
 bool vmc_conn_is_quiet(struct vmc_conn *conn)
@@ -346,7 +362,8 @@ bool vmc_conn_is_quiet(struct vmc_conn *conn)
 	if (likely(conn->quiet))
 		return true;
 	/* no barrier: the lock's own spinlock orders its waiters */
-	conn->quiet = READ_ONCE(conn->settled) && !waitqueue_active(&conn->sk->sk_lock.wq);
+	conn->quiet = READ_ONCE(conn->settle) == VMC_SETTLED &&
+		      !waitqueue_active(&conn->sk->sk_lock.wq);
 	return conn->quiet;
 }
 
@@ -472,36 +489,33 @@ static unsigned int vmc_scan_table(struct inet_hashinfo *table)
 
 static void vmc_settle_begin(struct vmc_conn *conn, void *any)
 {
-	conn->settling = !READ_ONCE(conn->settled);
-	*(bool *)any |= conn->settling;
+	if (cmpxchg(&conn->settle, VMC_UNSETTLED, VMC_SETTLING) != VMC_SETTLED)
+		*(bool *)any = true;
 }
 
 static void vmc_settle_end(struct vmc_conn *conn, void *unused)
 {
-	if (!conn->settling)
+	if (READ_ONCE(conn->settle) == VMC_SETTLED)
 		return;
 	vmc_conn_check_ulp(conn);
-	WRITE_ONCE(conn->settled, true);
+	/* not if it rested and was woken again meanwhile */
+	cmpxchg(&conn->settle, VMC_SETTLING, VMC_SETTLED);
 }
 
 /* Waits for tasks between loading TCP's own pointer and asking for the lock. */
 static void vmc_settle_work(struct work_struct *work)
 {
-	static DEFINE_MUTEX(one);
 	bool any = false;
 
-	mutex_lock(&one);
 	vmc_conn_for_each(vmc_settle_begin, &any);
 	if (any) {
 		synchronize_rcu_tasks();
 		vmc_conn_for_each(vmc_settle_end, NULL);
 	}
-	mutex_unlock(&one);
 }
 
 static void vmc_scan_work(struct work_struct *work)
 {
-	s64 before = atomic64_read(&vmc_nr_hooked);
 	struct inet_hashinfo *table, *common;
 	unsigned int busy;
 	struct net *net;
@@ -517,8 +531,6 @@ static void vmc_scan_work(struct work_struct *work)
 			busy += vmc_scan_table(table);
 	}
 	up_read(&net_rwsem);
-	if (atomic64_read(&vmc_nr_hooked) != before)
-		vmc_settle_work(NULL);
 	if (busy && !READ_ONCE(vmc_leaving))
 		queue_delayed_work(vmc_wq, to_delayed_work(work), VMC_SCAN_AGAIN);
 }
@@ -606,7 +618,8 @@ void vmc_conn_detach(struct vmc_conn *conn)
 	hash_del_rcu(&conn->by_tuple);
 	spin_unlock_bh(&vmc_conn_lock);
 
-	if (sk->sk_prot == &vmc_prots[sk->sk_family == AF_INET6])
+	if (sk->sk_prot == &vmc_prots[sk->sk_family == AF_INET6] ||
+	    sk->sk_prot == &vmc_rest_prots[sk->sk_family == AF_INET6])
 		WRITE_ONCE(sk->sk_prot, vmc_base(sk));
 	if (sk->sk_socket)
 		WRITE_ONCE(sk->sk_socket->ops, vmc_ops_base(sk->sk_socket->ops));

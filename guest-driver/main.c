@@ -58,13 +58,30 @@ bool vmc_leaving;
 struct workqueue_struct *vmc_wq;
 atomic64_t vmc_reasons[VMC_R_MAX];
 
+#ifdef VMC_JITTER
+void vmc_jitter(void)
+{
+	u64 end;
+
+	might_sleep();
+	if (get_random_u32() % 3)
+		return;
+	end = local_clock() + get_random_u32() % (12 * NSEC_PER_MSEC);
+	while (local_clock() < end) {
+		cond_resched();
+		udelay(10);
+	}
+}
+#endif
+
 static int __init vmc_init(void)
 {
 	int err;
 
 	if (!xen_domain())
 		return -ENODEV;
-	vmc_wq = alloc_workqueue("vmc", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	/* what peers and Dom0 wait for must not wait behind the guest's own load */
+	vmc_wq = alloc_workqueue("vmc", WQ_UNBOUND | WQ_HIGHPRI | WQ_MEM_RECLAIM, 0);
 	if (!vmc_wq)
 		return -ENOMEM;
 	vmc_tcp_init();
@@ -108,3 +125,6 @@ MODULE_AUTHOR("The VMC authors");
 MODULE_LICENSE("GPL");
 MODULE_VERSION(VMC_VERSION);
 MODULE_ALIAS("xen:vmc");
+#ifdef VMC_JITTER
+MODULE_INFO(jitter, "Y");
+#endif

@@ -80,8 +80,8 @@ static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 		return VMC_R_SHUTDOWN;
 	if (sk->sk_rcvlowat > 1 || tcp_sk(sk)->recvmsg_inq || vmc_rx_wants_tcp(sk))
 		return VMC_R_SOCKOPT;
-	if (!vmc_conn_ops(conn) || !conn->rx_seen || !vmc_conn_is_quiet(conn) ||
-	    vmc_rx_native_sleeper(sk))
+	if (!vmc_conn_ops(conn) || vmc_conn_wake(conn) || !conn->rx_seen ||
+	    !vmc_conn_is_quiet(conn) || vmc_rx_native_sleeper(sk))
 		return VMC_R_NOT_READY;
 	return VMC_R_NONE;
 }
@@ -158,6 +158,7 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	release_sock(conn->sk);
 	mutex_unlock(&conn->rx_mutex);
 
+	vmc_jitter();
 	if (r) {
 		answer.ring_id = r->id;
 		vmc_proof(conn, 2, true, opener, m->h.id, r->id, m->nonce, answer.proof);
@@ -194,6 +195,19 @@ void vmc_rx_close(struct vmc_conn *conn)
 		vmc_chan_bell_space(r->chan, r->id);
 	}
 	rcu_read_unlock();
+}
+
+/*
+ * As far as the reader has read what TCP carries. A FIN that comes with, or is
+ * merged into, a segment of the last bytes is taken with them.
+ */
+static u32 vmc_rx_copied(const struct sock *sk)
+{
+	u32 copied = tcp_sk(sk)->copied_seq;
+	bool fin = sock_flag(sk, SOCK_DONE);
+
+	smp_rmb();	/* rcv_nxt counts a FIN before the flag says so */
+	return copied - (fin && copied == READ_ONCE(tcp_sk(sk)->rcv_nxt));
 }
 
 /* Bytes in the ring that nobody has read, by private and published positions. */
@@ -359,7 +373,7 @@ int vmc_rx_to_tcp(struct vmc_conn *conn, gfp_t gfp)
 		conn->boundary = vmc_load(&r->cons.hdr->boundary);
 		WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
 	}
-	if (sock_flag(sk, SOCK_DONE) && tp->copied_seq == conn->boundary + 1) {
+	if (tp->copied_seq == conn->boundary + 1 && vmc_rx_copied(sk) == conn->boundary) {
 		err = vmc_rx_fin_back(sk, gfp);
 		if (err)
 			return err;
@@ -634,8 +648,10 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	 */
 	finished = vmc_rx_finished(sk);
 	rcv_nxt = READ_ONCE(tp->rcv_nxt);
+	vmc_jitter();
 	virt_rmb();	/* pairs with the writer, which closes the ring before it uses TCP */
 	avail = vmc_ring_cons_avail(&r->cons);
+	vmc_jitter();
 	if (avail == -EPROTO)
 		return vmc_rx_broken(conn, r);
 	if (flags & MSG_PEEK && r->cons.closed && avail > 0) {
@@ -661,7 +677,7 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	}
 	if (conn->rx_state == VMC_RX_OPEN) {
 		conn->boundary = vmc_load(&r->cons.hdr->boundary);
-		if (before(conn->boundary, tp->copied_seq))
+		if (before(conn->boundary, vmc_rx_copied(sk)))
 			return vmc_rx_broken(conn, r);
 		WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
 	}
@@ -728,11 +744,11 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 	int copied = 0, peeked = 0, ret;
 
 	mutex_lock(&conn->rx_mutex);
-	if (unlikely(!conn->rx_seen)) {
+	if (unlikely(!READ_ONCE(conn->rx_seen))) {
 		/*
-		 * A ring is given out only after this: a task that sleeps in TCP's own
-		 * splice_read(), called before our table was there, would take what
-		 * TCP carries behind a segment for what comes next.
+		 * A ring is given out only after this: a task that is still in TCP's
+		 * own call, made before our table was there, would take what TCP
+		 * carries behind a segment for what comes next.
 		 */
 		lock_sock(sk);
 		conn->rx_seen = vmc_conn_ops(conn);

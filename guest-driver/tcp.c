@@ -15,7 +15,9 @@
 
 #include "vmc.h"
 
-struct proto vmc_prots[2];		/* IPv4, IPv6 */
+/* IPv4, IPv6. Of watched connections: those that may be local, and those that are not yet. */
+struct proto vmc_prots[2];
+struct proto vmc_rest_prots[2];
 
 /* Derived from whatever table the first socket of each family brings. */
 static struct proto_ops vmc_ops[2];
@@ -33,8 +35,9 @@ static int vmc_tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 	if (unlikely(!conn))
 		return vmc_base(sk)->sendmsg(sk, msg, size);
 
-	if (unlikely(!READ_ONCE(conn->settled)))
-		vmc_conn_settle_alone(conn);
+	if (unlikely(READ_ONCE(conn->settle) != VMC_SETTLED))
+		vmc_conn_settle(conn);
+	vmc_jitter();
 	lock_sock(sk);
 	if (unlikely(msg->msg_flags & MSG_OOB))
 		why = VMC_R_OOB;
@@ -67,13 +70,14 @@ static int vmc_tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int 
 	struct vmc_conn *conn;
 	int ret;
 
+	vmc_jitter();
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
 		return vmc_base(sk)->recvmsg(sk, msg, len, flags, addr_len);
 	conn = vmc_conn_get(sk);
 	if (unlikely(!conn))
 		return vmc_base(sk)->recvmsg(sk, msg, len, flags, addr_len);
-	if (unlikely(!READ_ONCE(conn->settled)))
-		vmc_conn_settle_alone(conn);
+	if (unlikely(READ_ONCE(conn->settle) != VMC_SETTLED))
+		vmc_conn_settle(conn);
 	ret = vmc_rx_recv(conn, msg, len, flags, addr_len);
 	vmc_conn_put(conn);
 	if (unlikely(ret == VMC_NATIVE))
@@ -104,7 +108,24 @@ static int vmc_tcp_sendpage(struct sock *sk, struct page *page, int offset, size
 	vmc_conn_put(conn);
 	return ret;
 }
+
+static int vmc_rest_sendpage(struct sock *sk, struct page *page, int offset, size_t size,
+			     int flags)
+{
+	if (unlikely(vmc_tx_rouses(sk, flags, size)))
+		return vmc_tcp_sendpage(sk, page, offset, size, flags);
+	return vmc_base(sk)->sendpage(sk, page, offset, size, flags);
+}
 #endif
+
+/* A connection that has not earned anything: TCP's own call, which is only counted. */
+static int vmc_rest_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
+{
+	if (unlikely(vmc_tx_rouses(sk, msg->msg_flags, size)))
+		return vmc_tcp_sendmsg(sk, msg, size);
+	vmc_jitter();
+	return tcp_sendmsg(sk, msg, size);
+}
 
 static bool vmc_tcp_stream_memory_free(const struct sock *sk, int wake)
 {
@@ -184,6 +205,7 @@ static void vmc_tcp_close(struct sock *sk, long timeout)
 		sk->sk_lingertime = 0;
 	}
 	release_sock(sk);
+	vmc_jitter();
 	vmc_base(sk)->close(sk, timeout);
 }
 
@@ -371,18 +393,13 @@ const struct proto_ops *vmc_ops_base(const struct proto_ops *ops)
 	return ops;
 }
 
-static void vmc_derive(struct proto *p, const struct proto *base)
+static void vmc_derive_rest(struct proto *p, const struct proto *base)
 {
 	*p = *base;
-	p->sendmsg = vmc_tcp_sendmsg;
-	p->recvmsg = vmc_tcp_recvmsg;
+	p->sendmsg = vmc_rest_sendmsg;
 #ifdef VMC_HAVE_SENDPAGE
-	p->sendpage = vmc_tcp_sendpage;
+	p->sendpage = vmc_rest_sendpage;
 #endif
-	p->stream_memory_free = vmc_tcp_stream_memory_free;
-	p->sock_is_readable = vmc_tcp_sock_is_readable;
-	p->ioctl = vmc_tcp_ioctl;
-	p->shutdown = vmc_tcp_shutdown;
 	p->close = vmc_tcp_close;
 	p->disconnect = vmc_tcp_disconnect;
 	p->destroy = vmc_tcp_destroy;
@@ -393,8 +410,24 @@ static void vmc_derive(struct proto *p, const struct proto *base)
 #endif
 }
 
+static void vmc_derive(struct proto *p, const struct proto *rest)
+{
+	*p = *rest;
+	p->sendmsg = vmc_tcp_sendmsg;
+	p->recvmsg = vmc_tcp_recvmsg;
+#ifdef VMC_HAVE_SENDPAGE
+	p->sendpage = vmc_tcp_sendpage;
+#endif
+	p->stream_memory_free = vmc_tcp_stream_memory_free;
+	p->sock_is_readable = vmc_tcp_sock_is_readable;
+	p->ioctl = vmc_tcp_ioctl;
+	p->shutdown = vmc_tcp_shutdown;
+}
+
 void vmc_tcp_init(void)
 {
-	vmc_derive(&vmc_prots[0], &tcp_prot);
-	vmc_derive(&vmc_prots[1], &tcpv6_prot);
+	vmc_derive_rest(&vmc_rest_prots[0], &tcp_prot);
+	vmc_derive_rest(&vmc_rest_prots[1], &tcpv6_prot);
+	vmc_derive(&vmc_prots[0], &vmc_rest_prots[0]);
+	vmc_derive(&vmc_prots[1], &vmc_rest_prots[1]);
 }

@@ -79,6 +79,13 @@ static u32 vmc_tx_want(const struct vmc_conn *conn)
 	return conn->bulk ? most : min(most, READ_ONCE(vmc_first_ring_kb) << 10);
 }
 
+static void vmc_tx_start_over(struct vmc_conn *conn)
+{
+	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
+	conn->tx_calls = 0;
+	conn->tx_tcp_bytes = 0;
+}
+
 static void vmc_tx_offer(struct vmc_conn *conn)
 {
 	struct vmc_c_offer m = {
@@ -97,8 +104,12 @@ static void vmc_tx_offer(struct vmc_conn *conn)
 	rcu_read_unlock();
 	if (!ch) {
 		vmc_fallback(conn, VMC_R_NO_CHANNEL);
+		vmc_tx_start_over(conn);
+		vmc_conn_rest(conn);
 		return;
 	}
+	if (vmc_conn_wake(conn))
+		vmc_conn_settle(conn);
 	offer = kmalloc(sizeof(*offer), GFP_KERNEL);
 	if (!offer)
 		goto no_memory;
@@ -140,28 +151,46 @@ static void vmc_tx_lose(struct vmc_offer *offer, u32 id, enum vmc_reason why)
 	vmc_offer_free(offer);
 }
 
-static void vmc_tx_start_over(struct vmc_conn *conn)
+/* Counts what TCP carries. True if that has earned a ring. Without a lock. */
+static bool vmc_tx_earned(struct vmc_conn *conn, size_t size)
 {
-	WRITE_ONCE(conn->tx_state, VMC_TX_TCP);
-	conn->tx_calls = 0;
-	conn->tx_tcp_bytes = 0;
+	WRITE_ONCE(conn->tx_calls, conn->tx_calls + 1);
+	WRITE_ONCE(conn->tx_tcp_bytes, conn->tx_tcp_bytes + size);
+	if (size >= READ_ONCE(vmc_first_ring_kb) << 9)	/* half of it */
+		WRITE_ONCE(conn->bulk, true);
+	return conn->tx_calls >= vmc_min_calls || conn->tx_tcp_bytes >= vmc_min_bytes;
 }
 
-/* Counts what TCP carries; offers when that has earned a ring. Socket lock. */
+/*
+ * A send on a connection that rests: has it to come through the driver? Without
+ * a lock.
+ */
+bool vmc_tx_rouses(const struct sock *sk, int flags, size_t size)
+{
+	struct vmc_conn *conn;
+	bool rouses;
+
+	rcu_read_lock();
+	conn = vmc_conn_peek(sk);
+	rouses = conn && !READ_ONCE(conn->tx_never) && vmc_tx_earned(conn, size);
+	rcu_read_unlock();
+	return rouses || unlikely(flags & MSG_OOB || READ_ONCE(sk->sk_user_data));
+}
+
+/* Offers when what TCP carries has earned a ring. Socket lock, in a call of a sender's. */
 void vmc_tx_earn(struct vmc_conn *conn, size_t size)
 {
-	conn->tx_calls++;
-	conn->tx_tcp_bytes += size;
-	if (size >= READ_ONCE(vmc_first_ring_kb) << 9)	/* half of it */
-		conn->bulk = true;
+	bool earned = vmc_tx_earned(conn, size);
+
 	if (conn->tx_state == VMC_TX_OFFERED &&
 	    unlikely(READ_ONCE(conn->offer_lost) == conn->offer_id))
 		vmc_tx_start_over(conn);
-	if (conn->tx_state != VMC_TX_TCP || conn->tx_never ||
-	    (conn->tx_calls < vmc_min_calls && conn->tx_tcp_bytes < vmc_min_bytes))
+	if (conn->tx_state != VMC_TX_TCP)
 		return;
-	/* from here on the reader may be asked, too: it needs our table */
-	if (conn->sk->sk_state == TCP_ESTABLISHED || conn->sk->sk_state == TCP_CLOSE_WAIT)
+	if (conn->tx_never)
+		vmc_conn_rest(conn);
+	else if (earned && (conn->sk->sk_state == TCP_ESTABLISHED ||
+			    conn->sk->sk_state == TCP_CLOSE_WAIT))
 		vmc_tx_offer(conn);
 }
 
@@ -201,10 +230,20 @@ static void vmc_tx_refused(struct vmc_conn *conn, u32 offer_id, enum vmc_reason 
 	if (conn->tx_state != VMC_TX_OFFERED || conn->offer_id != offer_id)
 		return;
 	vmc_tx_start_over(conn);
+	if (why == VMC_R_NOT_READY) {
+		/* a reader that rested is ready after its next call; else less and less often */
+		u32 calls = 1u << conn->tx_not_ready;
+
+		if (calls < vmc_min_calls) {
+			conn->tx_calls = vmc_min_calls - calls;
+			conn->tx_not_ready++;
+		}
+		return;
+	}
 	if (why == VMC_R_PROOF && vmc_tx_other_role(conn))
 		return;
 	if (why == VMC_R_PROOF || why == VMC_R_FOREIGN_USER || why == VMC_R_SOCKOPT ||
-	    (why != VMC_R_NOT_READY && ++conn->tx_refusals >= VMC_TX_REFUSALS))
+	    ++conn->tx_refusals >= VMC_TX_REFUSALS)
 		conn->tx_never = true;
 }
 
@@ -257,6 +296,7 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 	conn = offer->conn;
 	if (vmc_pool_tx_map(t))
 		why = VMC_R_MAP;
+	vmc_jitter();
 
 	if (!vmc_conn_lock_soon(conn)) {
 		vmc_tx_return(t);
@@ -274,6 +314,7 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 		vmc_tx_return(t);
 	} else {
 		WRITE_ONCE(conn->role, conn->offer_opener ? VMC_ROLE_OPENER : VMC_ROLE_PASSIVE);
+		conn->tx_not_ready = 0;
 		vmc_pool_tx_start(t, conn);
 		spin_lock_bh(&conn->tx_lock);
 		rcu_assign_pointer(conn->tx, t);
@@ -613,6 +654,7 @@ int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 		err = -EPIPE;
 		if (sk->sk_err || sk->sk_shutdown & SEND_SHUTDOWN)
 			goto error;
+		vmc_jitter();
 		switch (vmc_tx_put(conn, msg, &copied, &want)) {
 		case VMC_PUT_SOME:
 			break;

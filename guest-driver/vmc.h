@@ -63,6 +63,16 @@ static inline void vmc_count(enum vmc_reason why)
 	atomic64_inc(&vmc_reasons[why]);
 }
 
+/*
+ * Where what others do meanwhile matters, a driver built for tests is held up now
+ * and then, as if it had been preempted. May be preempted; does not sleep.
+ */
+#ifdef VMC_JITTER
+void vmc_jitter(void);
+#else
+static inline void vmc_jitter(void) {}
+#endif
+
 struct vmc_conn;
 void vmc_fallback(const struct vmc_conn *conn, enum vmc_reason why);
 extern const char *const vmc_reason_name[VMC_R_MAX];
@@ -317,6 +327,16 @@ enum vmc_role {
 	VMC_ROLE_PASSIVE,
 };
 
+/*
+ * Since a connection's calls come through the driver: a task may have loaded TCP's
+ * own function before and not yet have asked for the socket's lock.
+ */
+enum vmc_settle {
+	VMC_UNSETTLED = 0,
+	VMC_SETTLING,		/* until the end of this grace period */
+	VMC_SETTLED,		/* there is none */
+};
+
 /* What one side has learned about its waits; see poll.h. */
 struct vmc_poll {
 	u32 ns;
@@ -335,9 +355,8 @@ struct vmc_conn {
 	u32 irs;
 	u8 role;			/* enum vmc_role */
 	u8 mac[ETH_ALEN];
-	bool settled;			/* nobody is about to enter TCP past our tables, */
-	bool quiet;			/* nor waits for the lock there; socket lock */
-	bool settling;			/* settled at the end of this grace period */
+	u32 settle;			/* enum vmc_settle: is anyone about to enter TCP past us, */
+	bool quiet;			/* or waiting for the lock there? socket lock */
 	bool detached;			/* out of the tables, sk_prot restored */
 	bool leaving;			/* someone else wants the socket; socket lock */
 	enum vmc_reason leave_why;
@@ -347,9 +366,10 @@ struct vmc_conn {
 	/* writer: socket lock */
 	u8 tx_state;
 	u8 tx_refusals;
+	u8 tx_not_ready;		/* refusals of that kind since it was last local */
 	bool tx_never;
 	bool broken;			/* the peer broke the ring: to be reset */
-	u32 tx_calls;
+	u32 tx_calls;			/* no lock: some may be lost */
 	u64 tx_tcp_bytes;
 	bool bulk;			/* a small ring would be, or was, full */
 	u32 offer_id;
@@ -365,7 +385,7 @@ struct vmc_conn {
 
 	/* reader: rx_mutex */
 	struct mutex rx_mutex;
-	bool rx_seen;			/* a reader came through our table */
+	bool rx_seen;			/* a reader came through our table; socket lock, too */
 	u8 rx_state;
 	u32 boundary;
 	struct vmc_rxring __rcu *rx;
@@ -380,7 +400,9 @@ void vmc_conn_exit(void);
 struct vmc_conn *vmc_conn_get(const struct sock *sk);
 struct vmc_conn *vmc_conn_peek(const struct sock *sk);
 struct vmc_conn *vmc_conn_by_offer(const struct vmc_c_offer *m, bool *opener);
-void vmc_conn_settle_alone(struct vmc_conn *conn);
+bool vmc_conn_wake(struct vmc_conn *conn);
+void vmc_conn_rest(struct vmc_conn *conn);
+void vmc_conn_settle(struct vmc_conn *conn);
 bool vmc_conn_is_quiet(struct vmc_conn *conn);
 bool vmc_conn_lock_soon(struct vmc_conn *conn);
 void vmc_conn_scan(void);
@@ -408,6 +430,7 @@ void vmc_proof(const struct vmc_conn *conn, u8 kind, bool by_us, bool opener, u3
 
 int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size);
 void vmc_tx_earn(struct vmc_conn *conn, size_t size);
+bool vmc_tx_rouses(const struct sock *sk, int flags, size_t size);
 void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why);
 void vmc_tx_drop(struct vmc_conn *conn, const struct vmc_txring *only, enum vmc_reason why);
 void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m);
@@ -431,6 +454,7 @@ int vmc_rx_to_tcp(struct vmc_conn *conn, gfp_t gfp);
 
 void vmc_tcp_init(void);
 extern struct proto vmc_prots[2];
+extern struct proto vmc_rest_prots[2];
 const struct proto_ops *vmc_ops_for(const struct proto_ops *base);
 const struct proto_ops *vmc_ops_base(const struct proto_ops *ops);
 
