@@ -17,10 +17,20 @@ for bytes in 64 64k 1M; do
 done
 assert_ge $(($(vmc_status g1 hooked) - before)) 30 "connections watched"
 assert_eq "$(vmc_chan g1 takeovers)" "$taken" "streams that went local"
-# per cent of the time that a request and its answer take
-awk '{ if ($(NF - 7) > 1) { print "watching costs more than 1 %: " $0; bad = 1 } } END { exit bad || NR != 3 }' "$work/pairs" ||
-	die "watched connections are slower"
 set_earning 4 16384
+
+# Nor can one that has earned a ring and can't get any: no memory may be shared with the peer.
+there g1 "rmmod vmc && modprobe vmc max_grants=1"
+wait_for 30 "connected g1" "g1 to connect again"
+before=$(vmc_reason g1 no-channel)
+LIMIT=120 g1 "vmc-traffic pair $(addr g2) --port $ANSWER --bytes 64 --seconds 30" | tee -a "$work/pairs"
+assert_ge $(($(vmc_reason g1 no-channel) - before)) 100 "times that there was no channel"
+there g1 "rmmod vmc && modprobe vmc"
+wait_for 30 "connected g1" "g1 to connect again"
+
+# per cent of the time that a request and its answer take
+awk '{ if ($(NF - 7) > 1) { print "watching costs more than 1 %: " $0; bad = 1 } } END { exit bad || NR != 4 }' "$work/pairs" ||
+	die "watched connections are slower"
 
 # Someone who is no peer: Dom0. Its connections are not even looked at after they were set up.
 before=$(vmc_status g1 sockets)
