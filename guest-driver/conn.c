@@ -313,39 +313,59 @@ bool vmc_conn_wake(struct vmc_conn *conn)
 	struct sock *sk = conn->sk;
 	bool v6 = sk->sk_family == AF_INET6;
 
-	if (likely(sk->sk_prot != &vmc_rest_prots[v6]))
+	if (likely(sk->sk_prot != &vmc_rest_prots[v6]) || conn->detached)
 		return false;
 	conn->rx_seen = false;
 	conn->quiet = false;
+	vmc_conn_ops(conn);
 	WRITE_ONCE(sk->sk_prot, &vmc_prots[v6]);
-	/* a grace period that begins before does not count */
-	smp_store_release(&conn->settle, VMC_UNSETTLED);
+	/* a grace period that begins before does not count, nor does who looks for other calls */
+	smp_mb();
+	WRITE_ONCE(conn->settle, VMC_UNSETTLED);
 	return true;
 }
 
-/* TCP's own calls again, as long as there is nothing to do for us. Socket lock. */
+/*
+ * TCP's own calls again, as long as there is nothing to do for us. Not soon after
+ * the peer has offered: it will ask again. Socket lock.
+ */
 void vmc_conn_rest(struct vmc_conn *conn)
 {
 	struct sock *sk = conn->sk;
 	bool v6 = sk->sk_family == AF_INET6;
 
-	if (sk->sk_prot == &vmc_prots[v6] && !rcu_access_pointer(conn->rx))
+	if (sk->sk_prot == &vmc_prots[v6] && !conn->detached && !rcu_access_pointer(conn->rx) &&
+	    (!conn->rx_offered || time_after(jiffies, conn->rx_offered + HZ)))
 		WRITE_ONCE(sk->sk_prot, &vmc_rest_prots[v6]);
+}
+
+/*
+ * May a file be used without a reference on it, by a task that does more than one
+ * thing at a time? io_uring's fixed files are.
+ */
+static bool vmc_task_has_more_hands(void)
+{
+#ifdef CONFIG_IO_URING
+	if (current->io_uring)
+		return true;
+#endif
+	return current->flags & (PF_KTHREAD | PF_IO_WORKER);
 }
 
 /*
  * In a call on a connection that was woken. If the call finds itself alone on the
  * socket, none is left that began before; else a grace period has to pass. Where
  * tasks share descriptors a call holds a reference on the file; else there is one
- * task, which makes one call at a time.
+ * task, which makes one call at a time. Socket lock.
  */
 void vmc_conn_settle(struct vmc_conn *conn)
 {
 	bool shared = current->files && atomic_read(&current->files->count) > 1;
 	const struct socket *sock = conn->sk->sk_socket;
 
-	if (!(current->flags & PF_KTHREAD) && sock && sock->file &&
-	    file_count(sock->file) == 1 + shared)
+	/* the grace period looks for ULPs, too */
+	if (!vmc_task_has_more_hands() && !inet_csk(conn->sk)->icsk_ulp_ops && sock &&
+	    sock->file && file_count(sock->file) == 1 + shared)
 		WRITE_ONCE(conn->settle, VMC_SETTLED);
 	else
 		queue_delayed_work(vmc_wq, &vmc_settle, VMC_SETTLE_DELAY);

@@ -391,7 +391,15 @@ static void vmc_pool_tx_look(struct vmc_txring *t)
 static enum vmc_reason vmc_pool_tx_idle(const struct vmc_txring *t)
 {
 	unsigned long idle = READ_ONCE(vmc_idle_s) * HZ, stall = VMC_STALL;
+	const struct vmc_conn *conn;
+	bool overtaken;
 
+	rcu_read_lock();
+	conn = rcu_dereference(t->conn);
+	overtaken = conn && vmc_tx_overtaken(conn);
+	rcu_read_unlock();
+	if (unlikely(overtaken))
+		return VMC_R_NOT_READY;
 	if (idle && time_after_eq(jiffies, t->idle_since + idle))
 		return VMC_R_IDLE;
 	/* a peer that reads other rings meanwhile may just have much to do */

@@ -80,7 +80,7 @@ static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 		return VMC_R_SHUTDOWN;
 	if (sk->sk_rcvlowat > 1 || tcp_sk(sk)->recvmsg_inq || vmc_rx_wants_tcp(sk))
 		return VMC_R_SOCKOPT;
-	if (!vmc_conn_ops(conn) || vmc_conn_wake(conn) || !conn->rx_seen ||
+	if (vmc_conn_wake(conn) || !vmc_conn_ops(conn) || !conn->rx_seen ||
 	    !vmc_conn_is_quiet(conn) || vmc_rx_native_sleeper(sk))
 		return VMC_R_NOT_READY;
 	return VMC_R_NONE;
@@ -145,6 +145,7 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 		vmc_conn_put(conn);
 		return;
 	}
+	conn->rx_offered = jiffies | 1;
 	vmc_rx_make_way(conn);
 	why = vmc_rx_obstacle(conn);
 	if (!why)
@@ -744,7 +745,7 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 	int copied = 0, peeked = 0, ret;
 
 	mutex_lock(&conn->rx_mutex);
-	if (unlikely(!READ_ONCE(conn->rx_seen))) {
+	if (unlikely(!READ_ONCE(conn->rx_seen) || READ_ONCE(conn->settle) != VMC_SETTLED)) {
 		/*
 		 * A ring is given out only after this: a task that is still in TCP's
 		 * own call, made before our table was there, would take what TCP
@@ -752,6 +753,7 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 		 */
 		lock_sock(sk);
 		conn->rx_seen = vmc_conn_ops(conn);
+		vmc_conn_settle(conn);
 		release_sock(sk);
 	}
 	if (unlikely(vmc_rx_wants_tcp(sk)) && rcu_access_pointer(conn->rx)) {

@@ -35,10 +35,10 @@ static int vmc_tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size)
 	if (unlikely(!conn))
 		return vmc_base(sk)->sendmsg(sk, msg, size);
 
-	if (unlikely(READ_ONCE(conn->settle) != VMC_SETTLED))
-		vmc_conn_settle(conn);
 	vmc_jitter();
 	lock_sock(sk);
+	if (unlikely(READ_ONCE(conn->settle) != VMC_SETTLED))
+		vmc_conn_settle(conn);
 	if (unlikely(msg->msg_flags & MSG_OOB))
 		why = VMC_R_OOB;
 	else if (unlikely(msg->msg_controllen || msg->msg_flags & MSG_FASTOPEN ||
@@ -76,8 +76,6 @@ static int vmc_tcp_recvmsg(struct sock *sk, struct msghdr *msg, size_t len, int 
 	conn = vmc_conn_get(sk);
 	if (unlikely(!conn))
 		return vmc_base(sk)->recvmsg(sk, msg, len, flags, addr_len);
-	if (unlikely(READ_ONCE(conn->settle) != VMC_SETTLED))
-		vmc_conn_settle(conn);
 	ret = vmc_rx_recv(conn, msg, len, flags, addr_len);
 	vmc_conn_put(conn);
 	if (unlikely(ret == VMC_NATIVE))

@@ -189,8 +189,8 @@ void vmc_tx_earn(struct vmc_conn *conn, size_t size)
 		return;
 	if (conn->tx_never)
 		vmc_conn_rest(conn);
-	else if (earned && (conn->sk->sk_state == TCP_ESTABLISHED ||
-			    conn->sk->sk_state == TCP_CLOSE_WAIT))
+	else if (earned && !inet_csk(conn->sk)->icsk_ulp_ops &&
+		 (conn->sk->sk_state == TCP_ESTABLISHED || conn->sk->sk_state == TCP_CLOSE_WAIT))
 		vmc_tx_offer(conn);
 }
 
@@ -232,11 +232,11 @@ static void vmc_tx_refused(struct vmc_conn *conn, u32 offer_id, enum vmc_reason 
 	vmc_tx_start_over(conn);
 	if (why == VMC_R_NOT_READY) {
 		/* a reader that rested is ready after its next call; else less and less often */
-		u32 calls = 1u << conn->tx_not_ready;
+		u32 calls = 1u << conn->tx_not_ready, most = READ_ONCE(vmc_min_calls);
 
-		if (calls < vmc_min_calls) {
-			conn->tx_calls = vmc_min_calls - calls;
-			conn->tx_not_ready++;
+		if (calls < most) {
+			conn->tx_calls = most - calls;
+			conn->tx_not_ready = min(conn->tx_not_ready + 1, 30);
 		}
 		return;
 	}
@@ -371,6 +371,7 @@ static bool vmc_tx_open(struct vmc_conn *conn)
 	spin_lock_bh(&conn->tx_lock);
 	t = vmc_tx_ring(conn);
 	if (t) {
+		WRITE_ONCE(conn->tx_boundary, tp->write_seq);
 		vmc_store(&t->prod.hdr->boundary, tp->write_seq);
 		WRITE_ONCE(conn->tx_state, VMC_TX_LOCAL);
 		trace_vmc_local(&conn->tuple, t->chan->domid, t->id, t->prod.size);
@@ -580,12 +581,24 @@ static void vmc_tx_grow(struct vmc_conn *conn)
 enum vmc_put {
 	VMC_PUT_SOME,
 	VMC_PUT_TCP,		/* there is no ring any more */
+	VMC_PUT_BEHIND,		/* TCP has taken bytes behind the boundary */
 	VMC_PUT_CLOSED,		/* the reader has closed it */
 	VMC_PUT_FULL,		/* *want bytes of space have to be waited for */
 	VMC_PUT_SMALL,		/* full, and smaller than what TCP takes */
 	VMC_PUT_FAULT,		/* the caller's memory is not there: up to *want bytes of it */
 	VMC_PUT_BROKEN,
 };
+
+/*
+ * Has a call that began before all others came through the driver appended to TCP?
+ * vmc_tx_open() excludes those that it can see, not one that waited for the lock
+ * and was woken, but has not come to run. What it sent comes after the ring.
+ */
+bool vmc_tx_overtaken(const struct vmc_conn *conn)
+{
+	return READ_ONCE(conn->tx_state) == VMC_TX_LOCAL &&
+	       READ_ONCE(tcp_sk(conn->sk)->write_seq) != READ_ONCE(conn->tx_boundary);
+}
 
 /* One attempt, of at most a chunk. Adds what was taken to *copied. tx_lock. */
 static enum vmc_put vmc_tx_put_locked(struct vmc_conn *conn, struct msghdr *msg, int *copied,
@@ -597,6 +610,8 @@ static enum vmc_put vmc_tx_put_locked(struct vmc_conn *conn, struct msghdr *msg,
 
 	if (!t || conn->tx_state != VMC_TX_LOCAL)
 		return VMC_PUT_TCP;
+	if (unlikely(vmc_tx_overtaken(conn)))
+		return VMC_PUT_BEHIND;
 	n = min_t(size_t, msg_data_left(msg), VMC_TX_CHUNK);
 	/* not in crumbs as the reader leaves them: each costs the writer a call */
 	*want = min(n, t->prod.size / 4);
@@ -660,6 +675,9 @@ int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 			break;
 		case VMC_PUT_TCP:
 			goto tcp;
+		case VMC_PUT_BEHIND:
+			vmc_tx_end(conn, VMC_R_NOT_READY);
+			break;
 		case VMC_PUT_CLOSED:
 			vmc_tx_end(conn, VMC_R_PEER_CLOSED);
 			break;

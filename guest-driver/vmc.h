@@ -372,6 +372,7 @@ struct vmc_conn {
 	u32 tx_calls;			/* no lock: some may be lost */
 	u64 tx_tcp_bytes;
 	bool bulk;			/* a small ring would be, or was, full */
+	u32 tx_boundary;		/* write_seq while it is local */
 	u32 offer_id;
 	u32 offer_lost;			/* id of one whose answer did not get the lock */
 	bool offer_opener;		/* the role that offers are made in */
@@ -385,6 +386,7 @@ struct vmc_conn {
 
 	/* reader: rx_mutex */
 	struct mutex rx_mutex;
+	unsigned long rx_offered;	/* jiffies; 0: never. Socket lock */
 	bool rx_seen;			/* a reader came through our table; socket lock, too */
 	u8 rx_state;
 	u32 boundary;
@@ -435,6 +437,7 @@ void vmc_tx_end(struct vmc_conn *conn, enum vmc_reason why);
 void vmc_tx_drop(struct vmc_conn *conn, const struct vmc_txring *only, enum vmc_reason why);
 void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m);
 void vmc_tx_reject(struct vmc_chan *ch, const struct vmc_c_reject *m);
+bool vmc_tx_overtaken(const struct vmc_conn *conn);
 bool vmc_tx_writable(const struct sock *sk, bool *local);
 void vmc_tx_exit(void);
 void vmc_tx_forget_offers(struct vmc_chan *ch);

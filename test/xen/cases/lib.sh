@@ -313,7 +313,7 @@ same_as_baseline() {	# GUEST...
 consoles() {
 	dom0 'for log in /var/log/xen/console/guest-g*.log; do
 		seen=/run/seen-${log##*/}; from=$(cat $seen 2>/dev/null || echo 0); to=$(stat -c %s $log); echo $to >$seen
-		tail -c +$((from + 1)) $log | head -c $((to - from)) | sed "s/^/${log##*/guest-} /"
+		tail -c +$((from + 1)) $log | head -c $((to - from)) | sed -e "s/^/${log##*/guest-} /" -e "\$a\\"
 	done' | awk '$1 != from || / Linux version / { crash = 0 } $1 != from { start = 0 } { from = $1 }
 		/ Linux version / { start = 1 } / Grant table initialized/ { start = 0 }
 		/sysrq: Trigger a crash/ { crash = 1 } !crash && !start'
