@@ -381,9 +381,10 @@ bool vmc_conn_is_quiet(struct vmc_conn *conn)
 {
 	if (likely(conn->quiet))
 		return true;
+	if (READ_ONCE(conn->settle) != VMC_SETTLED)
+		return false;
 	/* no barrier: the lock's own spinlock orders its waiters */
-	conn->quiet = READ_ONCE(conn->settle) == VMC_SETTLED &&
-		      !waitqueue_active(&conn->sk->sk_lock.wq);
+	conn->quiet = !waitqueue_active(&conn->sk->sk_lock.wq);
 	return conn->quiet;
 }
 

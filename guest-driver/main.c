@@ -69,7 +69,7 @@ void vmc_jitter(void)
 	end = local_clock() + get_random_u32() % (12 * NSEC_PER_MSEC);
 	while (local_clock() < end) {
 		cond_resched();
-		udelay(10);
+		udelay(5);
 	}
 }
 #endif
