@@ -595,7 +595,7 @@ bool vmc_conn_ops(struct vmc_conn *conn)
 	struct socket *sock = conn->sk->sk_socket;
 	const struct proto_ops *ops;
 
-	if (!sock)
+	if (!sock || conn->detached)
 		return false;
 	ops = vmc_ops_for(sock->ops);
 	if (!ops)

@@ -94,8 +94,16 @@ static void vmc_rx_make_way(struct vmc_conn *conn)
 {
 	struct vmc_rxring *r = rcu_dereference_protected(conn->rx, 1);
 
-	if (r && vmc_load(&r->cons.hdr->prod) & VMC_RING_CLOSED &&
-	    vmc_rx_pending(conn) <= VMC_RX_MOVE && !vmc_rx_to_tcp(conn, GFP_KERNEL))
+	u32 left = vmc_rx_pending(conn);
+	struct sock *sk = conn->sk;
+
+	if (!r || !(vmc_load(&r->cons.hdr->prod) & VMC_RING_CLOSED) || left > VMC_RX_MOVE)
+		return;
+	/* nor more than the application allows TCP, which would drop what comes next */
+	if (sk->sk_userlocks & SOCK_RCVBUF_LOCK &&
+	    atomic_read(&sk->sk_rmem_alloc) + left > sk->sk_rcvbuf)
+		return;
+	if (!vmc_rx_to_tcp(conn, GFP_KERNEL))
 		vmc_conn_look(conn);
 }
 
@@ -209,6 +217,25 @@ static u32 vmc_rx_copied(const struct sock *sk)
 
 	smp_rmb();	/* rcv_nxt counts a FIN before the flag says so */
 	return copied - (fin && copied == READ_ONCE(tcp_sk(sk)->rcv_nxt));
+}
+
+/*
+ * The ring has shown bytes for the first time: where do they begin? False if that
+ * can't be. An urgent byte there that nobody reads is skipped by TCP itself when
+ * another one comes. rx_mutex.
+ */
+static bool vmc_rx_begin(struct vmc_conn *conn, struct vmc_rxring *r)
+{
+	u32 copied = vmc_rx_copied(conn->sk), boundary = vmc_load(&r->cons.hdr->boundary);
+
+	if (before(boundary, copied)) {
+		if (copied != boundary + 1 || !READ_ONCE(tcp_sk(conn->sk)->urg_data))
+			return false;
+		boundary = copied;
+	}
+	WRITE_ONCE(conn->boundary, boundary);
+	WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
+	return true;
 }
 
 /* Bytes in the ring that nobody has read, by private and published positions. */
@@ -363,24 +390,22 @@ int vmc_rx_to_tcp(struct vmc_conn *conn, gfp_t gfp)
 	u32 left, done, n, start;
 	int err;
 
-	if (!r)
+	if (!r || conn->detached)
 		return 0;
 	err = vmc_ring_cons_close(&r->cons);
 	vmc_chan_bell_space(r->chan, r->id);
 	left = r->cons.pos - r->cons.cons;
 	if (err || !left)
 		goto end;
-	if (conn->rx_state == VMC_RX_OPEN) {
-		conn->boundary = vmc_load(&r->cons.hdr->boundary);
-		WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
-	}
+	if (conn->rx_state == VMC_RX_OPEN && !vmc_rx_begin(conn, r))
+		goto end;		/* a lie: nothing is owed */
 	if (tp->copied_seq == conn->boundary + 1 && vmc_rx_copied(sk) == conn->boundary) {
 		err = vmc_rx_fin_back(sk, gfp);
 		if (err)
 			return err;
 	}
 	if (before(conn->boundary, tp->copied_seq))
-		goto end;		/* a lie: nothing is owed */
+		conn->boundary = tp->copied_seq;	/* as in vmc_rx_begin() */
 	if (after(conn->boundary, tp->rcv_nxt)) {
 		if (sk->sk_state != TCP_CLOSE)
 			return -EAGAIN;
@@ -509,7 +534,7 @@ bool vmc_rx_readable(const struct sock *sk, u32 want)
 }
 
 /* What a sleeping reader waits for. @arm: ask to be woken. Without a lock. */
-static bool vmc_rx_may_go_on(struct vmc_conn *conn, u32 peeked, bool arm)
+static bool vmc_rx_may_go_on(struct vmc_conn *conn, u32 copied, u32 peeked, bool arm)
 {
 	struct sock *sk = conn->sk;
 	struct vmc_rxring *r;
@@ -517,7 +542,7 @@ static bool vmc_rx_may_go_on(struct vmc_conn *conn, u32 peeked, bool arm)
 	bool closed = false;
 
 	if (READ_ONCE(sk->sk_err) || READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN ||
-	    READ_ONCE(conn->detached) || inet_sk_state_load(sk) == TCP_CLOSE)
+	    (READ_ONCE(conn->detached) && !copied) || inet_sk_state_load(sk) == TCP_CLOSE)
 		return true;
 	rcu_read_lock();
 	r = rcu_dereference(conn->rx);
@@ -535,27 +560,29 @@ static bool vmc_rx_may_go_on(struct vmc_conn *conn, u32 peeked, bool arm)
 }
 
 /* Looks for @budget nanoseconds before sleeping. */
-static bool vmc_rx_poll(struct vmc_conn *conn, u32 peeked, u64 start, u64 budget)
+static bool vmc_rx_poll(struct vmc_conn *conn, u32 copied, u32 peeked, u64 start, u64 budget)
 {
 	while (local_clock() - start < budget && !vmc_poll_give_way()) {
-		if (vmc_rx_may_go_on(conn, peeked, false))
+		if (vmc_rx_may_go_on(conn, copied, peeked, false))
 			return true;
 		cpu_relax();
 	}
 	return false;
 }
 
-static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 peeked)
+static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 copied, u32 peeked)
 {
 	DEFINE_WAIT_FUNC(wait, vmc_woken);
 	bool local = rcu_access_pointer(conn->rx);
 	struct sock *sk = conn->sk;
 	u64 start = local_clock();
 
-	if (!local || !vmc_rx_poll(conn, peeked, start, vmc_poll_budget(&conn->rx_poll))) {
+	if (!local ||
+	    !vmc_rx_poll(conn, copied, peeked, start, vmc_poll_budget(&conn->rx_poll))) {
 		add_wait_queue(sk_sleep(sk), &wait);
 		sk_set_bit(SOCKWQ_ASYNC_WAITDATA, sk);
-		if (!vmc_rx_may_go_on(conn, peeked, true))
+		smp_mb();	/* pairs with skwq_has_sleeper() */
+		if (!vmc_rx_may_go_on(conn, copied, peeked, true))
 			*timeo = wait_woken(&wait, TASK_INTERRUPTIBLE, *timeo);
 		sk_clear_bit(SOCKWQ_ASYNC_WAITDATA, sk);
 		remove_wait_queue(sk_sleep(sk), &wait);
@@ -613,6 +640,20 @@ static bool vmc_rx_finished(const struct sock *sk)
 }
 
 /*
+ * As tcp_recvmsg(), with nothing to read now: an error that does not end the
+ * connection, or our own shutdown(). TCP is not asked, as it may have got bytes
+ * meanwhile that come after others in the ring.
+ */
+static int vmc_rx_why_finished(struct sock *sk, bool have)
+{
+	int err = have ? -EAGAIN : sock_error(sk);
+
+	if (!err && !(READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN))
+		err = -EAGAIN;
+	return err;
+}
+
+/*
  * TCP reads up to the urgent mark and no further in one call; is it @ahead bytes
  * from here? A writer opens no ring behind one: what is in the ring comes before it.
  */
@@ -635,7 +676,7 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	struct sock *sk = conn->sk;
 	struct tcp_sock *tp = tcp_sk(sk);
 	struct vmc_rxring *r;
-	bool finished;
+	bool finished, final;
 	u32 rcv_nxt;
 	s32 left;
 	int avail;
@@ -648,6 +689,7 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	 * among it, comes after the ring has shown the segment.
 	 */
 	finished = vmc_rx_finished(sk);
+	final = sock_flag(sk, SOCK_DONE) || inet_sk_state_load(sk) == TCP_CLOSE;
 	rcv_nxt = READ_ONCE(tp->rcv_nxt);
 	vmc_jitter();
 	virt_rmb();	/* pairs with the writer, which closes the ring before it uses TCP */
@@ -672,16 +714,12 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 		left = rcv_nxt - tp->copied_seq;
 		if (left > 0)
 			len = min_t(size_t, len, left);
-		else if (!finished)
-			return -EAGAIN;
+		else if (!final)
+			return finished ? vmc_rx_why_finished(sk, have) : -EAGAIN;
 		goto tcp;
 	}
-	if (conn->rx_state == VMC_RX_OPEN) {
-		conn->boundary = vmc_load(&r->cons.hdr->boundary);
-		if (before(conn->boundary, vmc_rx_copied(sk)))
-			return vmc_rx_broken(conn, r);
-		WRITE_ONCE(conn->rx_state, VMC_RX_SEGMENT);
-	}
+	if (conn->rx_state == VMC_RX_OPEN && !vmc_rx_begin(conn, r))
+		return vmc_rx_broken(conn, r);
 	left = conn->boundary - tp->copied_seq;
 	if (left > 0) {
 		if (flags & MSG_PEEK && avail > 0 && len > left)
@@ -700,8 +738,8 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 		vmc_rx_end(conn);
 		goto tcp;
 	}
-	if (!finished)
-		return -EAGAIN;
+	if (!final)
+		return finished ? vmc_rx_why_finished(sk, have) : -EAGAIN;
 tcp:
 	if (have && skb_queue_empty_lockless(&sk->sk_receive_queue))
 		return -EAGAIN;
@@ -743,6 +781,7 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 	long timeo = sock_rcvtimeo(sk, flags & MSG_DONTWAIT);
 	int target = sock_rcvlowat(sk, flags & MSG_WAITALL, len);
 	int copied = 0, peeked = 0, ret;
+	bool finished;
 
 	mutex_lock(&conn->rx_mutex);
 	if (unlikely(!READ_ONCE(conn->rx_seen) || READ_ONCE(conn->settle) != VMC_SETTLED)) {
@@ -766,6 +805,8 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 			copied = VMC_NATIVE;
 			break;
 		}
+		finished = vmc_rx_finished(sk);
+		virt_rmb();	/* before the ring is looked at */
 		ret = vmc_rx_step(conn, msg, len - copied, flags, addr_len, copied);
 		if (ret > 0 && flags & MSG_PEEK) {
 			peeked = ret;
@@ -784,7 +825,7 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 		}
 		if (copied >= target && copied)
 			break;
-		if (copied && vmc_rx_finished(sk))
+		if (copied && finished)
 			break;
 		if (!timeo || signal_pending(current)) {
 			if (peeked)
@@ -796,7 +837,7 @@ int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags
 		if (peeked && vmc_rx_finished(sk))
 			goto peek_again;
 		mutex_unlock(&conn->rx_mutex);
-		vmc_rx_wait(conn, &timeo, peeked);
+		vmc_rx_wait(conn, &timeo, copied, peeked);
 		mutex_lock(&conn->rx_mutex);
 	}
 	if (copied != VMC_NATIVE)

@@ -332,8 +332,7 @@ void vmc_tx_forget_offers(struct vmc_chan *ch)
 	unsigned long id;
 
 	xa_for_each(&vmc_offers, id, offer) {
-		if (offer->chan != ch)
-			continue;
+		/* another channel's may be gone by now */
 		offer = vmc_offer_take(ch, id);
 		if (offer)
 			vmc_tx_lose(offer, id, VMC_R_PEER_GONE);

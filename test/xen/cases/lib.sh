@@ -21,7 +21,7 @@ die() {
 there() {	# WHERE COMMAND...
 	local where=$1
 	shift
-	"$lab" sh -n --timeout $((${LIMIT:-60} * slow)) "$where" -- "export VMC_SLOW=$slow; $*"
+	"$lab" sh -n --connect-timeout $((30 * slow)) --timeout $((${LIMIT:-60} * slow)) "$where" -- "export VMC_SLOW=$slow; $*"
 }
 
 dom0() { there dom0 "$@"; }

@@ -35,11 +35,11 @@ LIMIT=$((1400 * soak)) g1 "vmc-script play $(addr g2) --switch --scripts $count 
 	>"$work/played.txt" || true
 cat "$work/played.txt"
 there g2 "pkill -x vmc-script"
+there g1 "cat /sys/kernel/debug/vmc/status"
 assert_match "$(tail -n 1 "$work/played.txt")" "^scripts $count .* bad 0 " "outcomes that are wrong by themselves"
-assert_ge $(($(vmc_chan g1 takeovers) - before)) $count "takeovers in g1, of $count scripts"
+assert_ge $(($(vmc_chan g1 takeovers) - before)) $((count / slow)) "takeovers in g1, of $count scripts"
 assert_ge $(($(fast_opens) - opened)) $((count / 50)) "connections that g2 accepted before they were established"
 assert_ge "$(vmc_reason g1 operator)" $((count / 10)) "streams of g1 that were sent back to TCP"
-there g1 "cat /sys/kernel/debug/vmc/status"
 
 # Where kernels differ, the guests' own has the last word: within a guest TCP is TCP.
 "$lab" get g1 /tmp/vmc.txt "$work/vmc.txt"
