@@ -93,7 +93,6 @@ static enum vmc_reason vmc_rx_obstacle(struct vmc_conn *conn)
 static void vmc_rx_make_way(struct vmc_conn *conn)
 {
 	struct vmc_rxring *r = rcu_dereference_protected(conn->rx, 1);
-
 	u32 left = vmc_rx_pending(conn);
 	struct sock *sk = conn->sk;
 
