@@ -87,6 +87,7 @@ static void vmc_chan_flush(struct vmc_chan *ch)
 		kfree(o);
 		sent = true;
 	}
+	vmc_jitter_atomic();
 	if (sent && vmc_ring_prod_notify(&ch->out_prod))
 		vmc_chan_ring(ch);
 }
@@ -266,6 +267,11 @@ static void vmc_chan_tasklet(struct tasklet_struct *tl)
 	vmc_xchg(&ch->in_page->rung, 0);
 	found = vmc_chan_collect(ch);
 	rcu_read_unlock();
+	/*
+	 * The wait word may have been taken for what the worker had read before it
+	 * asked: nobody would ask again, and the next message would not be told of.
+	 */
+	vmc_ring_cons_wait(&ch->in_cons);
 	if (vmc_ring_cons_ready(&ch->in_cons, 1) || !list_empty(&ch->outq)) {
 		found = true;
 		vmc_chan_queue(ch);

@@ -72,6 +72,15 @@ void vmc_jitter(void)
 		udelay(5);
 	}
 }
+
+void vmc_jitter_atomic(void)
+{
+	u64 end = local_clock() + 3 * NSEC_PER_MSEC;
+
+	if (get_random_u32() % 2)
+		while (local_clock() < end)
+			cpu_relax();
+}
 #endif
 
 static int __init vmc_init(void)

@@ -65,12 +65,15 @@ static inline void vmc_count(enum vmc_reason why)
 
 /*
  * Where what others do meanwhile matters, a driver built for tests is held up now
- * and then, as if it had been preempted. May be preempted; does not sleep.
+ * and then, as if it had been preempted. May be preempted; does not sleep. The
+ * other one is for atomic context, where a hypervisor preempts all the same.
  */
 #ifdef VMC_JITTER
 void vmc_jitter(void);
+void vmc_jitter_atomic(void);
 #else
 static inline void vmc_jitter(void) {}
+static inline void vmc_jitter_atomic(void) {}
 #endif
 
 struct vmc_conn;
