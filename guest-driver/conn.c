@@ -171,6 +171,17 @@ struct proto *vmc_base(const struct sock *sk)
 	return sk->sk_family == AF_INET6 ? &tcpv6_prot : &tcp_prot;
 }
 
+/* Does the socket have that table of ours, vmc_prots or vmc_rest_prots? */
+static bool vmc_conn_has(const struct vmc_conn *conn, const struct proto *tables)
+{
+	return READ_ONCE(conn->sk->sk_prot) == &tables[conn->sk->sk_family == AF_INET6];
+}
+
+static void vmc_conn_use(const struct vmc_conn *conn, struct proto *tables)
+{
+	WRITE_ONCE(conn->sk->sk_prot, &tables[conn->sk->sk_family == AF_INET6]);
+}
+
 /* Someone else has, or is about to have, a claim on this socket. */
 static bool vmc_sk_is_taken(const struct sock *sk)
 {
@@ -287,7 +298,7 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	hash_add_rcu(vmc_by_sk, &conn->by_sk, (unsigned long)sk);
 	hash_add_rcu(vmc_by_tuple, &conn->by_tuple, vmc_tuple_hash(&conn->tuple));
 	spin_unlock_bh(&vmc_conn_lock);
-	WRITE_ONCE(sk->sk_prot, &vmc_rest_prots[sk->sk_family == AF_INET6]);
+	vmc_conn_use(conn, vmc_rest_prots);
 	/* after a grace period: did a call that began before hand it over? */
 	if (role == VMC_ROLE_UNKNOWN)
 		queue_delayed_work(vmc_wq, &vmc_settle, VMC_SETTLE_DELAY);
@@ -310,15 +321,12 @@ static void vmc_probe_state(void *unused, const struct sock *sk, const int from,
  */
 bool vmc_conn_wake(struct vmc_conn *conn)
 {
-	struct sock *sk = conn->sk;
-	bool v6 = sk->sk_family == AF_INET6;
-
-	if (likely(sk->sk_prot != &vmc_rest_prots[v6]) || conn->detached)
+	if (likely(!vmc_conn_has(conn, vmc_rest_prots)) || conn->detached)
 		return false;
 	conn->rx_seen = false;
 	conn->quiet = false;
 	vmc_conn_ops(conn);
-	WRITE_ONCE(sk->sk_prot, &vmc_prots[v6]);
+	vmc_conn_use(conn, vmc_prots);
 	/* a grace period that begins before does not count, nor does who looks for other calls */
 	smp_mb();
 	WRITE_ONCE(conn->settle, VMC_UNSETTLED);
@@ -331,12 +339,9 @@ bool vmc_conn_wake(struct vmc_conn *conn)
  */
 void vmc_conn_rest(struct vmc_conn *conn)
 {
-	struct sock *sk = conn->sk;
-	bool v6 = sk->sk_family == AF_INET6;
-
-	if (sk->sk_prot == &vmc_prots[v6] && !conn->detached && !rcu_access_pointer(conn->rx) &&
+	if (vmc_conn_has(conn, vmc_prots) && !conn->detached && !rcu_access_pointer(conn->rx) &&
 	    (!conn->rx_offered || time_after(jiffies, conn->rx_offered + HZ)))
-		WRITE_ONCE(sk->sk_prot, &vmc_rest_prots[v6]);
+		vmc_conn_use(conn, vmc_rest_prots);
 }
 
 /*
@@ -639,8 +644,7 @@ void vmc_conn_detach(struct vmc_conn *conn)
 	hash_del_rcu(&conn->by_tuple);
 	spin_unlock_bh(&vmc_conn_lock);
 
-	if (sk->sk_prot == &vmc_prots[sk->sk_family == AF_INET6] ||
-	    sk->sk_prot == &vmc_rest_prots[sk->sk_family == AF_INET6])
+	if (vmc_conn_has(conn, vmc_prots) || vmc_conn_has(conn, vmc_rest_prots))
 		WRITE_ONCE(sk->sk_prot, vmc_base(sk));
 	if (sk->sk_socket)
 		WRITE_ONCE(sk->sk_socket->ops, vmc_ops_base(sk->sk_socket->ops));

@@ -127,6 +127,7 @@ struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, u32 want, enum vmc_reaso
 	vmc_ring_cons_init(&r->cons, hdr, (r->mem.pages - 1) * PAGE_SIZE);
 	r->in_use = true;
 	r->peer_done = false;
+	ch->streams = true;
 	return r;
 }
 
@@ -443,6 +444,34 @@ static bool vmc_pool_end_idle(struct vmc_chan *ch, bool all)
 	return streams;
 }
 
+/*
+ * Who asked for signals (O_ASYNC) after the reader's last wait has not asked the
+ * writer for a word. True if there are readers to look at again.
+ */
+static bool vmc_pool_tell_async(struct vmc_chan *ch)
+{
+	struct vmc_rxring *r;
+	struct vmc_conn *conn;
+	bool streams = false;
+	u32 id;
+
+	rcu_read_lock();
+	for (id = 0; id < VMC_RINGS_MAX; id++) {
+		r = rcu_dereference(ch->rx[id]);
+		conn = r ? rcu_dereference(r->conn) : NULL;
+		if (!conn)
+			continue;
+		streams = true;
+		if (sock_flag(conn->sk, SOCK_FASYNC) && !vmc_load(&r->cons.hdr->cons_wait)) {
+			vmc_ring_cons_wait(&r->cons);
+			if (vmc_rx_has(conn))
+				vmc_conn_data_ready(conn);
+		}
+	}
+	rcu_read_unlock();
+	return streams;
+}
+
 /* After each run of the channel's worker. */
 void vmc_pool_tidy(struct vmc_chan *ch)
 {
@@ -456,7 +485,7 @@ void vmc_pool_tidy(struct vmc_chan *ch)
 		waiting = xchg(&ch->tx_waiting, false);
 		if (all || (ch->streams &&
 			    (waiting || time_after_eq(jiffies, ch->idle_scan)))) {
-			ch->streams = vmc_pool_end_idle(ch, all);
+			ch->streams = vmc_pool_end_idle(ch, all) | vmc_pool_tell_async(ch);
 			ch->idle_scan = jiffies + VMC_IDLE_SCAN;
 		}
 		if (vmc_pool_retire(ch) || ch->streams)

@@ -676,10 +676,11 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	struct tcp_sock *tp = tcp_sk(sk);
 	struct vmc_rxring *r;
 	bool finished, final;
-	u32 rcv_nxt;
+	u32 rcv_nxt = READ_ONCE(tp->rcv_nxt);
 	s32 left;
 	int avail;
 
+	smp_rmb();	/* an urgent mark is set before its bytes count */
 	r = rcu_dereference_protected(conn->rx, lockdep_is_held(&conn->rx_mutex));
 	if (!r)
 		goto tcp;
@@ -689,7 +690,6 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	 */
 	finished = vmc_rx_finished(sk);
 	final = sock_flag(sk, SOCK_DONE) || inet_sk_state_load(sk) == TCP_CLOSE;
-	rcv_nxt = READ_ONCE(tp->rcv_nxt);
 	vmc_jitter();
 	virt_rmb();	/* pairs with the writer, which closes the ring before it uses TCP */
 	avail = vmc_ring_cons_avail(&r->cons);
@@ -740,8 +740,18 @@ static int vmc_rx_step(struct vmc_conn *conn, struct msghdr *msg, size_t len, in
 	if (!final)
 		return finished ? vmc_rx_why_finished(sk, have) : -EAGAIN;
 tcp:
-	if (have && skb_queue_empty_lockless(&sk->sk_receive_queue))
-		return -EAGAIN;
+	if (have) {
+		/*
+		 * Nor does one call go past an urgent mark that came meanwhile: it
+		 * is there before its bytes are, or it lies behind them.
+		 */
+		if (vmc_rx_at_mark(conn, 0))
+			return 0;
+		left = rcv_nxt - tp->copied_seq;
+		if (left <= 0)
+			return -EAGAIN;
+		len = min_t(size_t, len, left);
+	}
 	return vmc_base(sk)->recvmsg(sk, msg, len, (flags & ~MSG_WAITALL) | MSG_DONTWAIT,
 				     addr_len);
 }

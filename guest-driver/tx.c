@@ -650,6 +650,32 @@ static enum vmc_put vmc_tx_put(struct vmc_conn *conn, struct msghdr *msg, int *c
 }
 
 /*
+ * What the ring no longer takes. After bytes that were taken, an error is for the
+ * next call, whoever makes it: TCP gave us the socket's, which it has only once.
+ */
+static int vmc_tx_send_rest(struct sock *sk, struct msghdr *msg, int copied)
+{
+	int ret;
+
+	if (copied)
+		msg->msg_flags |= MSG_NOSIGNAL;
+	ret = tcp_sendmsg_locked(sk, msg, msg_data_left(msg));
+	if (!copied || ret >= 0)
+		return copied + ret;
+	switch (ret) {
+	case -EAGAIN:
+	case -EINTR:
+	case -ERESTARTSYS:
+	case -EFAULT:
+	case -EPIPE:
+		break;
+	default:
+		WRITE_ONCE(sk->sk_err, -ret);
+	}
+	return copied;
+}
+
+/*
  * Sends through the ring, and through TCP what the ring no longer takes. Same
  * results as tcp_sendmsg_locked(). Socket lock.
  */
@@ -703,10 +729,7 @@ int vmc_tx_send(struct vmc_conn *conn, struct msghdr *msg, size_t size)
 	return copied;
 
 tcp:
-	err = tcp_sendmsg_locked(sk, msg, msg_data_left(msg));
-	if (err < 0)
-		return copied ? copied : err;
-	return copied + err;
+	return vmc_tx_send_rest(sk, msg, copied);
 
 error:
 	return copied ? copied : sk_stream_error(sk, msg->msg_flags, err);
