@@ -37,7 +37,8 @@ cat "$work/played.txt"
 there g2 "pkill -x vmc-script"
 there g1 "cat /sys/kernel/debug/vmc/status"
 assert_match "$(tail -n 1 "$work/played.txt")" "^scripts $count .* bad 0 " "outcomes that are wrong by themselves"
-assert_ge $(($(vmc_chan g1 takeovers) - before)) $count "takeovers in g1, of $count scripts"
+# Answers to offers take their time in a slow guest, and scripts are short: many have ended before, or have not read meanwhile.
+assert_ge $(($(vmc_chan g1 takeovers) - before)) $((count / slow)) "takeovers in g1, of $count scripts"
 assert_ge $(($(fast_opens) - opened)) $((count / 50)) "connections that g2 accepted before they were established"
 assert_ge "$(vmc_reason g1 operator)" $((count / 10)) "streams of g1 that were sent back to TCP"
 

@@ -95,8 +95,15 @@ static void put(struct side *s, const struct map *m)
 	attr.key = (uintptr_t)&key;
 	attr.value = (uintptr_t)&value;
 	attr.flags = BPF_ANY;
-	if (bpf(BPF_MAP_UPDATE_ELEM, &attr))
-		fail(s, "BPF_MAP_UPDATE_ELEM: %m");
+	/*
+	 * What comes before the bytes in a ring may still be on its way, and the call
+	 * must not wait for it: then it says so, and the socket is let go soon.
+	 */
+	for (int tries = 0; bpf(BPF_MAP_UPDATE_ELEM, &attr); tries++) {
+		if (errno != EBUSY || tries == 100)
+			fail(s, "BPF_MAP_UPDATE_ELEM: %m");
+		usleep(10000);
+	}
 }
 
 static void take(struct side *s, const struct map *m, uint32_t key)
