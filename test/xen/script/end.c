@@ -20,12 +20,34 @@
 
 #define REST_MS		10000
 
-uint64_t clock_ms(void)
+static uint64_t read_ms(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+uint64_t clock_ms(void)
+{
+	return read_ms(CLOCK_MONOTONIC);
+}
+
+/*
+ * A machine that did not run for a while makes up for its ticks at once: a timeout
+ * in ticks that began before that ends early by the other clock. Other timeouts
+ * know nothing of ticks, which may be the ones that are late.
+ */
+struct clocks clocks_now(void)
+{
+	return (struct clocks){ read_ms(CLOCK_MONOTONIC), read_ms(CLOCK_MONOTONIC_COARSE) };
+}
+
+bool too_early(struct clocks begin, uint64_t ms)
+{
+	struct clocks now = clocks_now();
+
+	return now.real - begin.real < ms / 2 && now.ticks - begin.ticks < ms / 2;
 }
 
 void nap_us(unsigned int us)

@@ -128,6 +128,12 @@ void end_reopen(struct end *e, uint64_t seed, unsigned int side);
 void end_do(struct end *e, const struct step *st, struct outcome *o);
 
 uint64_t clock_ms(void);
+/* A moment, and whether a timeout of @ms that began there ends too early now. */
+struct clocks {
+	uint64_t real, ticks;
+};
+struct clocks clocks_now(void);
+bool too_early(struct clocks begin, uint64_t ms);
 void nap_us(unsigned int us);
 /* Writes down what a call returned. */
 void returned(struct outcome *o, long ret);

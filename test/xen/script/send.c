@@ -258,7 +258,7 @@ static ssize_t flood_once(struct end *e, uint32_t done, int flags)
 void do_flood(struct end *e, const struct step *st, struct outcome *o)
 {
 	const unsigned int ms = 20;
-	uint64_t begin;
+	struct clocks begin;
 	ssize_t ret;
 
 	(void)st;
@@ -269,13 +269,13 @@ void do_flood(struct end *e, const struct step *st, struct outcome *o)
 	o->extra = (uint32_t)o->error;
 	set_timeo(e->fd, SO_SNDTIMEO, ms);
 	do {
-		begin = clock_ms();
+		begin = clocks_now();
 		ret = flood_once(e, o->sent, 0);
 		if (ret > 0)
 			o->sent += (uint32_t)ret;
 	} while (ret > 0 && o->sent < FLOOD_MAX);
 	returned(o, ret);
-	if (ret < 0 && errno == EAGAIN && clock_ms() - begin < ms / 2)
+	if (ret < 0 && errno == EAGAIN && too_early(begin, ms))
 		o->bad = BAD_EARLY;
 	set_timeo(e->fd, SO_SNDTIMEO, 0);
 	e->room = epoll_on(e->fd, EPOLLOUT | EPOLLET);

@@ -144,12 +144,12 @@ static void wait_in(struct end *e, unsigned int kind, unsigned char *buf, size_t
 
 void do_timeout(struct end *e, const struct step *st, struct outcome *o)
 {
-	uint64_t begin;
+	struct clocks begin;
 
 	set_timeo(e->fd, SO_RCVTIMEO, TIMEOUT_MS);
-	begin = clock_ms();
+	begin = clocks_now();
 	wait_in(e, st->style, e->buf, st->n, TIMEOUT_MS, o);
-	if (clock_ms() - begin < TIMEOUT_MS / 2)
+	if (too_early(begin, TIMEOUT_MS))
 		o->bad = BAD_EARLY;
 	set_timeo(e->fd, SO_RCVTIMEO, 0);
 	if (o->read)
