@@ -150,6 +150,17 @@ static int vmc_chan_handle(struct vmc_chan *ch, const union vmc_any_msg *m)
 		return vmc_pool_rx_gone(ch, m->h.id);
 	case VMC_C_DONE:
 		return vmc_pool_rx_done(ch, m->h.id);
+	case VMC_C_PKT_OPEN:
+		return vmc_pkt_rx_open(ch, &m->pkt_open);
+	case VMC_C_PKT_RING:
+	case VMC_C_PKT_NONE:
+		return vmc_pkt_tx_answer(ch, &m->pkt_answer);
+	case VMC_C_ADDR_ASK:
+		return vmc_pkt_rx_ask(ch, &m->addr_ask);
+	case VMC_C_ADDR_OK:
+	case VMC_C_ADDR_NO:
+	case VMC_C_ADDR_LIVE:
+		return vmc_pkt_tx_addr(ch, &m->addr_answer);
 	default:
 		return -EPROTO;		/* a link message */
 	}
@@ -189,6 +200,7 @@ static void vmc_chan_receive(struct vmc_chan *ch)
 static void vmc_chan_work(struct work_struct *work)
 {
 	struct vmc_chan *ch = container_of(work, struct vmc_chan, work);
+	unsigned long again;
 
 	mutex_lock(&ch->mutex);
 	if (!ch->dead && !READ_ONCE(ch->broken) && ch->out_ok) {
@@ -197,7 +209,17 @@ static void vmc_chan_work(struct work_struct *work)
 		vmc_chan_flush(ch);
 		spin_unlock_bh(&ch->out_lock);
 	}
-	vmc_pool_tidy(ch);
+	again = vmc_pool_tidy(ch);
+	if (!ch->dead) {
+		if (xchg(&ch->tx_end_packets, false))
+			vmc_pkt_tx_leave(ch, VMC_R_OPERATOR);
+		if (xchg(&ch->rx_end_packets, false))
+			vmc_pkt_rx_close(ch);
+		again = min_not_zero(again, vmc_pkt_tx_tidy(ch));
+		again = min_not_zero(again, vmc_pkt_rx_tidy(ch));
+		if (again)
+			queue_delayed_work(vmc_wq, &ch->trim, again);
+	}
 	mutex_unlock(&ch->mutex);
 	vmc_chan_put(ch);
 }
@@ -233,6 +255,11 @@ static bool vmc_chan_collect(struct vmc_chan *ch)
 		for (; bits; bits &= bits - 1) {
 			bit = __ffs64(bits);
 			r = rcu_dereference(ch->rx[i * 64 + bit]);
+			if (r && r->packets) {
+				found = true;
+				vmc_pkt_rx_event(ch);
+				continue;
+			}
 			conn = r ? rcu_dereference(r->conn) : NULL;
 			if (!conn)
 				continue;
@@ -243,6 +270,11 @@ static bool vmc_chan_collect(struct vmc_chan *ch)
 		for (; bits; bits &= bits - 1) {
 			bit = __ffs64(bits);
 			t = rcu_dereference(ch->tx[i * 64 + bit]);
+			if (t && t->packets) {
+				found = true;
+				vmc_pkt_tx_space(ch);
+				continue;
+			}
 			conn = t ? rcu_dereference(t->conn) : NULL;
 			if (!conn)
 				continue;
@@ -325,6 +357,8 @@ struct vmc_chan *vmc_chan_new(u32 id, struct vmc_peer *peer)
 	INIT_WORK(&ch->close_work, vmc_chan_close_work);
 	INIT_DELAYED_WORK(&ch->trim, vmc_chan_trim);
 	tasklet_setup(&ch->tasklet, vmc_chan_tasklet);
+	vmc_pkt_tx_init(ch);
+	vmc_pkt_rx_init(ch);
 	return ch;
 }
 
@@ -522,6 +556,7 @@ static void vmc_chan_close_work(struct work_struct *work)
 		tasklet_kill(&ch->tasklet);	/* its EOI wants the irq alive */
 		unbind_from_irqhandler(ch->irq, ch);
 	}
+	vmc_pkt_rx_free(ch);
 	if (ch->out_mapped)
 		vmc_foreign_unmap(&ch->out);
 	vmc_shared_end(&ch->in);

@@ -4,9 +4,61 @@
 #define VMC_COMPAT_H
 
 #include <linux/fs.h>
+#include <linux/netdevice.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
 #include <net/sock.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+#include <net/gso.h>
+#endif
+
+static inline void vmc_napi_add(struct net_device *dev, struct napi_struct *napi,
+				int (*poll)(struct napi_struct *napi, int budget))
+{
+	netif_napi_add(dev, napi, poll);
+}
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+
+/* A device that only carries NAPI instances. */
+static inline struct net_device *vmc_dummy_dev_alloc(void)
+{
+	return alloc_netdev_dummy(0);
+}
+
+static inline void vmc_dummy_dev_free(struct net_device *dev)
+{
+	free_netdev(dev);
+}
+
+#else
+
+static inline struct net_device *vmc_dummy_dev_alloc(void)
+{
+	struct net_device *dev = kzalloc(sizeof(*dev), GFP_KERNEL);
+
+	if (dev)
+		init_dummy_netdev(dev);
+	return dev;
+}
+
+static inline void vmc_dummy_dev_free(struct net_device *dev)
+{
+	kfree(dev);
+}
+
+#endif
+
+/* Do programs or filters see what goes out of the device? Inside RCU. */
+static inline bool vmc_dev_has_egress(const struct net_device *dev)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	return rcu_access_pointer(dev->tcx_egress) || rcu_access_pointer(dev->nf_hooks_egress);
+#else
+	return rcu_access_pointer(dev->miniq_egress) || rcu_access_pointer(dev->nf_hooks_egress);
+#endif
+}
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
 

@@ -15,6 +15,7 @@
 
 struct vmc_link {
 	struct xenbus_device *dev;	/* NULL: no link */
+	const struct bus_type *bus;	/* of the device, also of a former one */
 	struct vmc_shared mem;		/* VMC_LINK_PAGES */
 	struct vmc_ring_cons cons;	/* what we read; worker only */
 	evtchn_port_t port;
@@ -104,8 +105,14 @@ void vmc_link_ask_channel(struct vmc_peer *peer)
 		WRITE_ONCE(peer->asked, false);
 }
 
-/* Counted, or NULL. */
-static struct vmc_chan *vmc_link_chan(u32 id)
+/* The bus that this guest's frontends are on; NULL before we had a device there. */
+const struct bus_type *vmc_link_bus(void)
+{
+	return READ_ONCE(vmc_link.bus);
+}
+
+/* Counted, or NULL. Any context but hard interrupts. */
+struct vmc_chan *vmc_link_chan(u32 id)
 {
 	struct vmc_link *l = &vmc_link;
 	struct vmc_chan *ch, *found = NULL;
@@ -426,6 +433,7 @@ static void vmc_link_peer_add(const struct vmc_l_peer_add *m)
 		pr_err("vmc: PEER_ADD for domain %u not taken\n", m->domid);
 		return;
 	}
+	vmc_vif_update();
 	spin_lock_bh(&l->lock);
 	list_for_each_entry(ch, &l->chans, node)
 		if (ch->domid == m->domid && ch->state == VMC_CHAN_UP)
@@ -439,6 +447,7 @@ static void vmc_link_peer_del(const struct vmc_l_peer_del *m)
 	struct vmc_chan *ch;
 
 	vmc_peer_del(m->domid);
+	vmc_vif_update();
 	spin_lock_bh(&l->lock);
 	list_for_each_entry(ch, &l->chans, node)
 		if (ch->domid == m->domid) {
@@ -581,6 +590,7 @@ static int vmc_link_up(struct vmc_link *l, struct xenbus_device *dev)
 	int err;
 
 	l->dev = dev;
+	WRITE_ONCE(l->bus, dev->dev.bus);
 	err = vmc_shared_alloc(&l->mem, VMC_LINK_PAGES, dev->otherend_id, &why);
 	if (err) {
 		xenbus_dev_fatal(dev, err, "allocating the link");
@@ -638,6 +648,7 @@ static void vmc_link_remove(struct xenbus_device *dev)
 	vmc_link_send(&bye);
 	vmc_link_down(l);
 	vmc_peers_clear();
+	vmc_vif_update();
 	xenbus_switch_state(dev, XenbusStateClosed);
 }
 
@@ -656,6 +667,7 @@ static void vmc_link_backend(struct xenbus_device *dev, enum xenbus_state state)
 		kfree(why);
 	vmc_link_close_channels();
 	vmc_peers_clear();
+	vmc_vif_update();
 	xenbus_switch_state(dev, XenbusStateClosed);
 }
 
@@ -671,6 +683,7 @@ static int vmc_link_resume(struct xenbus_device *dev)
 {
 	vmc_link_down(&vmc_link);
 	vmc_peers_clear();
+	vmc_vif_update();
 	return vmc_link_up(&vmc_link, dev);
 }
 

@@ -54,6 +54,43 @@ unsigned int vmc_max_mb;
 module_param_named(max_mb, vmc_max_mb, uint, 0644);
 MODULE_PARM_DESC(max_mb, "MiB of memory shared with peers at most, 0 for an eighth of RAM (default 0)");
 
+unsigned int vmc_packets = VMC_PACKETS_UDP;
+static bool vmc_running;
+static const char *const vmc_packets_name[] = { "off", "udp", "all" };
+
+static void vmc_packets_change(struct vmc_chan *ch, void *unused)
+{
+	WRITE_ONCE(ch->tx_end_packets, true);
+	WRITE_ONCE(ch->rx_end_packets, true);
+	vmc_chan_queue(ch);
+}
+
+static int vmc_set_packets(const char *val, const struct kernel_param *kp)
+{
+	int i = sysfs_match_string(vmc_packets_name, val);
+
+	if (i < 0)
+		return i;
+	if (xchg(&vmc_packets, i) == i || !READ_ONCE(vmc_running))
+		return 0;
+	/* what is in rings now goes back to the network first */
+	vmc_link_for_each_chan(vmc_packets_change, NULL);
+	vmc_vif_update();
+	return 0;
+}
+
+static int vmc_get_packets(char *val, const struct kernel_param *kp)
+{
+	return sysfs_emit(val, "%s\n", vmc_packets_name[vmc_packets]);
+}
+
+static const struct kernel_param_ops vmc_packets_ops = {
+	.set = vmc_set_packets,
+	.get = vmc_get_packets,
+};
+module_param_cb(packets, &vmc_packets_ops, NULL, 0644);
+MODULE_PARM_DESC(packets, "which packets go through shared memory: udp, all unicast IP, or off (default udp)");
+
 bool vmc_leaving;
 struct workqueue_struct *vmc_wq;
 atomic64_t vmc_reasons[VMC_R_MAX];
@@ -83,6 +120,48 @@ void vmc_jitter_atomic(void)
 }
 #endif
 
+#ifdef VMC_HOSTILE
+static unsigned int vmc_hostile;
+module_param_named(hostile, vmc_hostile, uint, 0644);
+MODULE_PARM_DESC(hostile, "for tests: 1 to 5, how to lie to peers in packet rings; 0 not at all");
+
+void vmc_hostile_header(struct vmc_pkt *pkt)
+{
+	switch (READ_ONCE(vmc_hostile)) {
+	case 1:		/* a source that nobody has agreed to */
+		pkt->source = VMC_PKT_SOURCES - 1;
+		break;
+	case 2:		/* longer than what is there */
+		pkt->len = VMC_PKT_MAX;
+		break;
+	case 3:		/* garbage */
+		pkt->flags = get_random_u32();
+		pkt->gso_size = get_random_u32();
+		pkt->zero[1] = get_random_u32();
+		break;
+	}
+}
+
+void vmc_hostile_packet(struct vmc_chan *ch, const struct vmc_ring_prod *prod, void *data)
+{
+	unsigned int i;
+	u32 off;
+
+	switch (READ_ONCE(vmc_hostile)) {
+	case 4:		/* somebody else's address */
+		vmc_ring_prod_span(prod, sizeof(struct vmc_pkt) + 15, 1, &off);
+		((u8 *)data)[off] ^= 0x55;
+		break;
+	case 5:		/* events without end */
+		for (i = 0; i < 1000; i++) {
+			vmc_xchg(&ch->out_page->rung, 0);
+			vmc_chan_bell_data(ch, ch->ptx.ring->id);
+		}
+		break;
+	}
+}
+#endif
+
 static int __init vmc_init(void)
 {
 	int err;
@@ -93,6 +172,9 @@ static int __init vmc_init(void)
 	vmc_wq = alloc_workqueue("vmc", WQ_UNBOUND | WQ_HIGHPRI | WQ_MEM_RECLAIM, 0);
 	if (!vmc_wq)
 		return -ENOMEM;
+	err = vmc_pkt_rx_setup();
+	if (err)
+		goto no_packets;
 	vmc_tcp_init();
 	err = vmc_conn_init();
 	if (err)
@@ -101,6 +183,7 @@ static int __init vmc_init(void)
 	if (err)
 		goto no_link;
 	vmc_status_init();
+	WRITE_ONCE(vmc_running, true);
 	return 0;
 
 no_link:
@@ -108,6 +191,8 @@ no_link:
 	vmc_conn_exit();
 	vmc_conn_stop_scan();
 no_conn:
+	vmc_pkt_rx_exit();
+no_packets:
 	destroy_workqueue(vmc_wq);
 	return err;
 }
@@ -116,12 +201,14 @@ static void __exit vmc_exit(void)
 {
 	WRITE_ONCE(vmc_leaving, true);
 	vmc_status_exit();
+	vmc_vif_update();
 	/* sockets first, while the peers can still hear of it; then the channels */
 	vmc_conn_exit();
 	vmc_link_exit();
 	vmc_conn_stop_scan();	/* the link may have asked for one meanwhile */
 	vmc_tx_exit();
 	vmc_mem_exit();
+	vmc_pkt_rx_exit();
 	destroy_workqueue(vmc_wq);
 	rcu_barrier();
 }
@@ -136,4 +223,7 @@ MODULE_VERSION(VMC_VERSION);
 MODULE_ALIAS("xen:vmc");
 #ifdef VMC_JITTER
 MODULE_INFO(jitter, "Y");
+#endif
+#ifdef VMC_HOSTILE
+MODULE_INFO(hostile, "Y");
 #endif

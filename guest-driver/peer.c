@@ -93,22 +93,49 @@ void vmc_peers_clear(void)
 	spin_unlock_bh(&vmc_peers_lock);
 }
 
+bool vmc_peer_has_mac(const struct vmc_peer *peer, const u8 *mac)
+{
+	u32 i;
+
+	for (i = 0; i < peer->nr_macs; i++)
+		if (ether_addr_equal_unaligned(peer->mac[i], mac))
+			return true;
+	return false;
+}
+
+/* Inside RCU; not counted. */
+struct vmc_peer *vmc_peer_find(const u8 *mac)
+{
+	struct vmc_peer *peer;
+
+	list_for_each_entry_rcu(peer, &vmc_peers, node)
+		if (vmc_peer_has_mac(peer, mac))
+			return peer;
+	return NULL;
+}
+
+/* The channel to the peer; asks for one if there is none. Inside RCU. */
+struct vmc_chan *vmc_peer_chan(struct vmc_peer *peer)
+{
+	struct vmc_chan *ch = rcu_dereference(peer->chan);
+
+	if (!ch && !READ_ONCE(peer->asked) && !READ_ONCE(peer->never) &&
+	    time_after_eq(jiffies, READ_ONCE(peer->ask_after)))
+		vmc_link_ask_channel(peer);
+	return ch;
+}
+
 /* Both return a counted reference or NULL. Any context. */
 struct vmc_peer *vmc_peer_by_mac(const u8 *mac)
 {
 	struct vmc_peer *peer;
-	u32 i;
 
 	rcu_read_lock();
-	list_for_each_entry_rcu(peer, &vmc_peers, node)
-		for (i = 0; i < peer->nr_macs; i++)
-			if (ether_addr_equal_unaligned(peer->mac[i], mac) &&
-			    kref_get_unless_zero(&peer->ref)) {
-				rcu_read_unlock();
-				return peer;
-			}
+	peer = vmc_peer_find(mac);
+	if (peer && !kref_get_unless_zero(&peer->ref))
+		peer = NULL;
 	rcu_read_unlock();
-	return NULL;
+	return peer;
 }
 
 struct vmc_peer *vmc_peer_by_domid(u32 domid)

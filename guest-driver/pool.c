@@ -83,20 +83,21 @@ static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, unsigned int page
 }
 
 /* A size that a ring can have, near the one that the peer would like. */
-static unsigned int vmc_pool_pages(u32 want)
+static unsigned int vmc_pool_pages(u32 want, u32 least)
 {
-	u32 most = READ_ONCE(vmc_ring_kb) << 10;
+	u32 most = max(READ_ONCE(vmc_ring_kb) << 10, least);
 
 	return 1 + (rounddown_pow_of_two(clamp(want, VMC_RING_MIN_SIZE, most)) >> PAGE_SHIFT);
 }
 
-/* Takes a free ring of that size, or of any for 0. */
-static struct vmc_rxring *vmc_pool_rx_take(struct vmc_chan *ch, unsigned int pages)
+/* Takes a free ring of that many pages, or of more than @above for 0. */
+static struct vmc_rxring *vmc_pool_rx_take(struct vmc_chan *ch, unsigned int pages,
+					   unsigned int above)
 {
 	struct vmc_rxring *r;
 
 	list_for_each_entry(r, &ch->rx_free, node)
-		if (!pages || r->mem.pages == pages) {
+		if (pages ? r->mem.pages == pages : r->mem.pages > above) {
 			list_del_init(&r->node);
 			return r;
 		}
@@ -104,20 +105,21 @@ static struct vmc_rxring *vmc_pool_rx_take(struct vmc_chan *ch, unsigned int pag
 }
 
 /*
- * A ring ready for a stream, its wait word armed, or NULL with the reason. Of
- * about @want bytes; of any size if there is one and memory is short.
+ * A ring ready for a new life, its wait word armed, or NULL with the reason. Of
+ * about @want bytes; of any size from @least on if there is one and memory is short.
  */
-struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, u32 want, enum vmc_reason *why)
+struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, u32 want, u32 least,
+				   enum vmc_reason *why)
 {
-	unsigned int pages = vmc_pool_pages(want);
+	unsigned int pages = vmc_pool_pages(want, least);
 	struct vmc_ring_hdr *hdr;
 	struct vmc_rxring *r;
 
-	r = vmc_pool_rx_take(ch, pages);
+	r = vmc_pool_rx_take(ch, pages, 0);
 	if (!r)
 		r = vmc_pool_rx_new(ch, pages, why);
 	if (!r)
-		r = vmc_pool_rx_take(ch, 0);
+		r = vmc_pool_rx_take(ch, 0, least >> PAGE_SHIFT);
 	if (!r)
 		return NULL;
 	*why = VMC_R_NONE;
@@ -126,6 +128,7 @@ struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, u32 want, enum vmc_reaso
 	vmc_store(&hdr->cons_wait, 1);
 	vmc_ring_cons_init(&r->cons, hdr, (r->mem.pages - 1) * PAGE_SIZE);
 	r->in_use = true;
+	r->packets = false;
 	r->peer_done = false;
 	ch->streams = true;
 	return r;
@@ -166,6 +169,10 @@ int vmc_pool_rx_done(struct vmc_chan *ch, u32 id)
 	vmc_set_bit64(&((struct vmc_ring_hdr *)r->mem.va)->prod, VMC_RING_CLOSED_BIT);
 	if (!r->in_use) {
 		vmc_pool_rx_idle(ch, r);
+		return 0;
+	}
+	if (r->packets) {
+		vmc_pkt_rx_event(ch);
 		return 0;
 	}
 
@@ -246,6 +253,17 @@ int vmc_pool_tx_del(struct vmc_chan *ch, u32 id)
 	return 0;
 }
 
+/* A ring of the peer's that it may name for us to write, or NULL. */
+struct vmc_txring *vmc_pool_tx_free(struct vmc_chan *ch, u32 id)
+{
+	struct vmc_txring *t;
+
+	t = id < VMC_RINGS_MAX ?
+	    rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex)) : NULL;
+	/* busy pairs with vmc_pool_tx_done() */
+	return t && t->known == t->pages && !smp_load_acquire(&t->busy) ? t : NULL;
+}
+
 int vmc_pool_tx_map(struct vmc_txring *t)
 {
 	int err;
@@ -281,7 +299,7 @@ void vmc_pool_tx_done(struct vmc_txring *t)
 	kref_get(&ch->ref);
 	rcu_read_lock();	/* vmc_pool_reap() waits for the two stores */
 	RCU_INIT_POINTER(t->conn, NULL);
-	/* pairs with vmc_tx_accept(): the ring is touched no more */
+	/* pairs with vmc_pool_tx_free(): the ring is touched no more */
 	smp_store_release(&t->busy, false);
 	rcu_read_unlock();
 	vmc_chan_bell_data(ch, m.id);	/* the reader may sleep on the open ring */
@@ -426,12 +444,12 @@ static bool vmc_pool_end_idle(struct vmc_chan *ch, bool all)
 
 	for (id = 0; id < VMC_RINGS_MAX; id++) {
 		t = rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex));
-		if (t && READ_ONCE(t->busy))
+		if (t && READ_ONCE(t->busy) && !t->packets)
 			vmc_pool_tx_look(t);
 	}
 	for (id = 0; id < VMC_RINGS_MAX; id++) {
 		t = rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex));
-		if (!t || !READ_ONCE(t->busy))
+		if (!t || !READ_ONCE(t->busy) || t->packets)
 			continue;
 		streams = true;
 		if (!all)
@@ -472,9 +490,10 @@ static bool vmc_pool_tell_async(struct vmc_chan *ch)
 	return streams;
 }
 
-/* After each run of the channel's worker. */
-void vmc_pool_tidy(struct vmc_chan *ch)
+/* After each run of the channel's worker. When it wants to be called again, in jiffies, or 0. */
+unsigned long vmc_pool_tidy(struct vmc_chan *ch)
 {
+	unsigned long again = 0;
 	bool all, waiting;
 
 	if (!ch->dead && xchg(&ch->tx_closed, false))
@@ -489,10 +508,10 @@ void vmc_pool_tidy(struct vmc_chan *ch)
 			ch->idle_scan = jiffies + VMC_IDLE_SCAN;
 		}
 		if (vmc_pool_retire(ch) || ch->streams)
-			queue_delayed_work(vmc_wq, &ch->trim, READ_ONCE(ch->tx_waiting) ?
-					   VMC_STALL : VMC_IDLE_SCAN);
+			again = READ_ONCE(ch->tx_waiting) ? VMC_STALL : VMC_IDLE_SCAN;
 	}
 	vmc_pool_reap(ch);
+	return again;
 }
 
 static void vmc_pool_end_rx(struct vmc_rxring *r)
@@ -523,6 +542,8 @@ void vmc_pool_end(struct vmc_chan *ch, enum vmc_reason why)
 	struct vmc_txring *t;
 	u32 id;
 
+	vmc_pkt_tx_end(ch, why);
+	vmc_pkt_rx_end(ch);
 	for (id = 0; id < VMC_RINGS_MAX; id++) {
 		t = rcu_dereference_protected(ch->tx[id], lockdep_is_held(&ch->mutex));
 		if (!t)

@@ -156,7 +156,7 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	vmc_rx_make_way(conn);
 	why = vmc_rx_obstacle(conn);
 	if (!why)
-		r = vmc_pool_rx_get(ch, m->want_bytes, &why);
+		r = vmc_pool_rx_get(ch, m->want_bytes, 0, &why);
 	if (r) {
 		rcu_assign_pointer(r->conn, conn);
 		rcu_assign_pointer(conn->rx, r);

@@ -46,6 +46,10 @@ void vmc_status_fill_chan(struct vmc_l_stats_chan *m, struct vmc_chan *ch)
 	m->events_rx = atomic64_read(&ch->events_rx);
 	m->takeovers = atomic64_read(&ch->takeovers);
 	m->ended = atomic64_read(&ch->ended);
+	m->tx_packets = atomic64_read(&ch->ptx.packets);
+	m->rx_packets = atomic64_read(&ch->prx.packets);
+	m->tx_dropped = atomic64_read(&ch->ptx.dropped);
+	m->rx_dropped = atomic64_read(&ch->prx.dropped);
 }
 
 void vmc_status_fill_end(struct vmc_l_stats_end *m)
@@ -68,9 +72,10 @@ static void vmc_status_chan(struct vmc_chan *ch, void *arg)
 
 	vmc_status_fill_chan(&m, ch);
 	seq_printf(s,
-		   "channel %u peer %u state %u tx_streams %u rx_streams %u rings %u grants %u tx_bytes %llu rx_bytes %llu events_tx %llu events_rx %llu takeovers %llu ended %llu\n",
+		   "channel %u peer %u state %u tx_streams %u rx_streams %u rings %u grants %u tx_bytes %llu rx_bytes %llu events_tx %llu events_rx %llu takeovers %llu ended %llu tx_packets %llu rx_packets %llu tx_dropped %llu rx_dropped %llu\n",
 		   m.chan, m.peer, m.state, m.tx_streams, m.rx_streams, m.rings, m.grants,
-		   m.tx_bytes, m.rx_bytes, m.events_tx, m.events_rx, m.takeovers, m.ended);
+		   m.tx_bytes, m.rx_bytes, m.events_tx, m.events_rx, m.takeovers, m.ended,
+		   m.tx_packets, m.rx_packets, m.tx_dropped, m.rx_dropped);
 }
 
 static int vmc_status_show(struct seq_file *s, void *unused)
@@ -115,6 +120,28 @@ static int vmc_sockets_show(struct seq_file *s, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(vmc_sockets);
 
+static void vmc_status_packets(struct vmc_chan *ch, void *arg)
+{
+	struct seq_file *s = arg;
+
+	seq_printf(s, "channel %u peer %u\n", ch->id, ch->domid);
+	vmc_pkt_tx_show(ch, s);
+	vmc_pkt_rx_show(ch, s);
+}
+
+static int vmc_packets_show(struct seq_file *s, void *unused)
+{
+	vmc_link_for_each_chan(vmc_status_packets, s);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(vmc_packets);
+
+static void vmc_switch_rx_packets(struct vmc_chan *ch, void *unused)
+{
+	WRITE_ONCE(ch->rx_end_packets, true);
+	vmc_chan_queue(ch);
+}
+
 static void vmc_switch_rx(struct vmc_conn *conn, void *unused)
 {
 	vmc_rx_close(conn);
@@ -123,10 +150,11 @@ static void vmc_switch_rx(struct vmc_conn *conn, void *unused)
 static void vmc_switch_tx(struct vmc_chan *ch, void *unused)
 {
 	WRITE_ONCE(ch->tx_end_all, true);
+	WRITE_ONCE(ch->tx_end_packets, true);
 	vmc_chan_queue(ch);
 }
 
-/* "tx" or "rx": every stream goes back to TCP, by its writer or by its reader. */
+/* "tx" or "rx": everything goes back to the network, by its writer or by its reader. */
 static ssize_t vmc_switch_write(struct file *file, const char __user *user, size_t len,
 				loff_t *pos)
 {
@@ -137,12 +165,14 @@ static ssize_t vmc_switch_write(struct file *file, const char __user *user, size
 	if (copy_from_user(word, user, len))
 		return -EFAULT;
 	word[len] = 0;
-	if (sysfs_streq(word, "rx"))
+	if (sysfs_streq(word, "rx")) {
 		vmc_conn_for_each(vmc_switch_rx, NULL);
-	else if (sysfs_streq(word, "tx"))
+		vmc_link_for_each_chan(vmc_switch_rx_packets, NULL);
+	} else if (sysfs_streq(word, "tx")) {
 		vmc_link_for_each_chan(vmc_switch_tx, NULL);
-	else
+	} else {
 		return -EINVAL;
+	}
 	return len;
 }
 
@@ -156,6 +186,7 @@ void vmc_status_init(void)
 	vmc_debugfs = debugfs_create_dir("vmc", NULL);
 	debugfs_create_file("status", 0400, vmc_debugfs, NULL, &vmc_status_fops);
 	debugfs_create_file("sockets", 0400, vmc_debugfs, NULL, &vmc_sockets_fops);
+	debugfs_create_file("packets", 0400, vmc_debugfs, NULL, &vmc_packets_fops);
 	debugfs_create_file("switch", 0200, vmc_debugfs, NULL, &vmc_switch_fops);
 }
 

@@ -30,7 +30,6 @@ struct vmc_offer {
 static struct vmc_chan *vmc_tx_channel(struct vmc_conn *conn)
 {
 	struct vmc_peer *peer = conn->peer;
-	struct vmc_chan *ch;
 
 	if (unlikely(READ_ONCE(peer->gone))) {
 		peer = vmc_peer_by_mac(conn->mac);
@@ -39,11 +38,7 @@ static struct vmc_chan *vmc_tx_channel(struct vmc_conn *conn)
 		vmc_peer_put(conn->peer);
 		conn->peer = peer;
 	}
-	ch = rcu_dereference(peer->chan);
-	if (!ch && !READ_ONCE(peer->asked) && !READ_ONCE(peer->never) &&
-	    time_after_eq(jiffies, READ_ONCE(peer->ask_after)))
-		vmc_link_ask_channel(peer);
-	return ch;
+	return vmc_peer_chan(peer);
 }
 
 static void vmc_offer_free(struct vmc_offer *offer)
@@ -275,15 +270,12 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 {
 	struct vmc_offer *offer = vmc_offer_take(ch, m->h.id);
 	enum vmc_reason why = VMC_R_NONE;
-	struct vmc_txring *t = NULL;
+	struct vmc_txring *t;
 	struct vmc_conn *conn;
 	u8 proof[VMC_PROOF_LEN];
 
-	if (m->ring_id < VMC_RINGS_MAX)
-		t = rcu_dereference_protected(ch->tx[m->ring_id],
-					      lockdep_is_held(&ch->mutex));
-	/* busy pairs with vmc_pool_tx_done() */
-	if (!t || t->known != t->pages || smp_load_acquire(&t->busy)) {
+	t = vmc_pool_tx_free(ch, m->ring_id);
+	if (!t) {
 		vmc_chan_broken(ch, "ACCEPT with an unusable ring");
 		if (offer)
 			vmc_offer_free(offer);

@@ -8,6 +8,7 @@
  *   socket lock          writer's side of one socket (conn->tx*)
  *   conn->tx_lock        use of the ring that it writes (BH)
  *   link->lock           list of channels and their states (BH)
+ *   chan->ptx.lock       writer's side of a packet ring (BH)
  *   chan->out_lock       outgoing half of a control ring (BH)
  *   vmc_conn_lock        hash tables (BH)
  *
@@ -36,6 +37,7 @@
 #include <xen/xenbus.h>
 
 #include "compat.h"
+#include "packet.h"
 #include "vmc_ring.h"
 #include "vmc_wire.h"
 #include "vmc_xenstore.h"
@@ -74,6 +76,16 @@ void vmc_jitter_atomic(void);
 #else
 static inline void vmc_jitter(void) {}
 static inline void vmc_jitter_atomic(void) {}
+#endif
+
+/* A driver built for tests can lie to its peer, in the way that its parameter says. */
+#ifdef VMC_HOSTILE
+void vmc_hostile_header(struct vmc_pkt *pkt);
+void vmc_hostile_packet(struct vmc_chan *ch, const struct vmc_ring_prod *prod, void *data);
+#else
+static inline void vmc_hostile_header(struct vmc_pkt *pkt) {}
+static inline void vmc_hostile_packet(struct vmc_chan *ch, const struct vmc_ring_prod *prod,
+				      void *data) {}
 #endif
 
 struct vmc_conn;
@@ -142,6 +154,9 @@ extern atomic_t vmc_nr_peers;
 int vmc_peer_add(const struct vmc_l_peer_add *m);
 void vmc_peer_del(u32 domid);
 void vmc_peers_clear(void);
+bool vmc_peer_has_mac(const struct vmc_peer *peer, const u8 *mac);
+struct vmc_peer *vmc_peer_find(const u8 *mac);
+struct vmc_chan *vmc_peer_chan(struct vmc_peer *peer);
 struct vmc_peer *vmc_peer_by_mac(const u8 *mac);
 struct vmc_peer *vmc_peer_by_domid(u32 domid);
 void vmc_peer_put(struct vmc_peer *peer);
@@ -163,6 +178,7 @@ struct vmc_rxring {
 	unsigned long idle_since;
 	/* chan->mutex */
 	bool in_use;			/* a reader has it */
+	bool packets;			/* a packet ring; in this life */
 	bool peer_done;			/* DONE received, or never needed */
 	bool retiring;			/* DEL sent */
 };
@@ -180,22 +196,25 @@ struct vmc_txring {
 	struct list_head node;		/* chan->tx_gone */
 	bool mapped;			/* chan->mutex */
 	bool busy;			/* given to a writer; cleared by the writer */
+	bool packets;			/* the writer is the channel's packet path */
 	u64 idle_pos;			/* chan->mutex: positions when last looked at, */
 	u64 idle_cons;
 	unsigned long idle_since;	/* unchanged since */
 };
 
 /* all but release and tx_done: chan->mutex held */
-struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, u32 want, enum vmc_reason *why);
+struct vmc_rxring *vmc_pool_rx_get(struct vmc_chan *ch, u32 want, u32 least,
+				   enum vmc_reason *why);
 void vmc_pool_rx_release(struct vmc_rxring *r);
 int vmc_pool_rx_done(struct vmc_chan *ch, u32 id);
 int vmc_pool_rx_gone(struct vmc_chan *ch, u32 id);
 int vmc_pool_tx_add(struct vmc_chan *ch, const struct vmc_c_ring_add *m);
 int vmc_pool_tx_del(struct vmc_chan *ch, u32 id);
+struct vmc_txring *vmc_pool_tx_free(struct vmc_chan *ch, u32 id);
 int vmc_pool_tx_map(struct vmc_txring *t);
 void vmc_pool_tx_start(struct vmc_txring *t, struct vmc_conn *conn);
 void vmc_pool_tx_done(struct vmc_txring *t);
-void vmc_pool_tidy(struct vmc_chan *ch);
+unsigned long vmc_pool_tidy(struct vmc_chan *ch);
 void vmc_pool_end(struct vmc_chan *ch, enum vmc_reason why);
 
 /* A writer waits so long for a reader that does nothing; if others of the peer's do something, */
@@ -269,6 +288,11 @@ struct vmc_chan {
 	bool tx_waiting;		/* a writer waits for space */
 	bool tx_closed;			/* a reader closed a ring that we write */
 	bool tx_end_all;		/* an operator wants it */
+	bool tx_end_packets;		/* the packet ring is to be left */
+	bool rx_end_packets;		/* we want no packets through the ring now */
+
+	struct vmc_pkt_tx ptx;
+	struct vmc_pkt_rx prx;
 
 	atomic_t tx_streams;
 	atomic_t rx_streams;
@@ -301,6 +325,9 @@ void vmc_chan_tx_waits(struct vmc_chan *ch);
 int vmc_link_init(void);
 void vmc_link_exit(void);
 void vmc_link_close_channels(void);
+struct bus_type;
+const struct bus_type *vmc_link_bus(void);
+struct vmc_chan *vmc_link_chan(u32 id);
 void vmc_link_ask_channel(struct vmc_peer *peer);
 void vmc_link_chan_closed(struct vmc_chan *ch, enum vmc_reason why);
 void vmc_link_for_each_chan(void (*fn)(struct vmc_chan *ch, void *arg), void *arg);

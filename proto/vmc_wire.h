@@ -234,8 +234,12 @@ struct vmc_l_stats_chan {
 	__u64 events_rx;
 	__u64 takeovers;	/* directions that went local so far */
 	__u64 ended;		/* directions that went back to TCP so far */
+	__u64 tx_packets;	/* through a packet ring */
+	__u64 rx_packets;
+	__u64 tx_dropped;	/* no room for them, or no memory to wait in */
+	__u64 rx_dropped;	/* no memory for them, or not what the peer may send */
 };
-VMC_ASSERT(sizeof(struct vmc_l_stats_chan) == 96, "STATS_CHAN");
+VMC_ASSERT(sizeof(struct vmc_l_stats_chan) == 128, "STATS_CHAN");
 
 #define VMC_STATS_REASONS	32u
 struct vmc_l_stats_end {
@@ -261,6 +265,13 @@ enum vmc_chan_type {
 	VMC_C_RING_DEL	= 0x4011,	/* owner: unmap it */
 	VMC_C_RING_GONE	= 0x4012,	/* writer: unmapped (or never mapped) */
 	VMC_C_DONE	= 0x4013,	/* writer: no longer touches the ring; it can be reused */
+	VMC_C_PKT_OPEN	= 0x4020,	/* writer: I have packets for you */
+	VMC_C_PKT_RING	= 0x4021,	/* owner: write them into this ring */
+	VMC_C_PKT_NONE	= 0x4022,	/* owner: no */
+	VMC_C_ADDR_ASK	= 0x4023,	/* writer: may I send from this address? */
+	VMC_C_ADDR_OK	= 0x4024,	/* owner: yes */
+	VMC_C_ADDR_NO	= 0x4025,	/* owner: not now, or no more */
+	VMC_C_ADDR_LIVE	= 0x4026,	/* owner: your mark came over the network */
 };
 
 #define VMC_PROOF_LEN	16u
@@ -339,6 +350,51 @@ struct vmc_c_ring {		/* RING_DEL, RING_GONE, DONE */
 	struct vmc_msg h;	/* id: the ring's */
 };
 
+/* A writer has packets and no ring for them; one question at a time. */
+struct vmc_c_pkt_open {
+	struct vmc_msg h;	/* id: chosen by the writer, echoed in the answer */
+	__u32 want_bytes;	/* ring size that would suit; a hint */
+	__u32 zero;
+};
+VMC_ASSERT(sizeof(struct vmc_c_pkt_open) == 16, "PKT_OPEN");
+
+struct vmc_c_pkt_answer {	/* PKT_RING, PKT_NONE */
+	struct vmc_msg h;	/* id: the question's */
+	__u32 ring_id;		/* PKT_NONE: 0 */
+	__u32 reason;		/* PKT_RING: 0 */
+};
+VMC_ASSERT(sizeof(struct vmc_c_pkt_answer) == 16, "PKT_RING, PKT_NONE");
+
+/* ADDR_ASK: packets from @addr would come in @slot, and come over the network now. */
+struct vmc_c_addr_ask {
+	struct vmc_msg h;	/* id: of the question, echoed in answers and in the mark */
+	__u32 slot;		/* below VMC_PKT_SOURCES; what was there before is gone */
+	__u32 zero;
+	__u8 addr[16];		/* IPv4: v4-mapped */
+};
+VMC_ASSERT(sizeof(struct vmc_c_addr_ask) == 32, "ADDR_ASK");
+
+struct vmc_c_addr_answer {	/* ADDR_OK, ADDR_NO, ADDR_LIVE */
+	struct vmc_msg h;	/* id: the question's */
+	__u32 slot;
+	__u32 reason;		/* ADDR_NO, else 0 */
+};
+VMC_ASSERT(sizeof(struct vmc_c_addr_answer) == 16, "ADDR answers");
+
+/*
+ * The mark: an Ethernet frame to the peer behind the last packet that goes over the
+ * network. Where it has come, they have. The rest of the frame is zero.
+ */
+#define VMC_MARK_ETHERTYPE	0x88b5u	/* IEEE 802, local experimental */
+struct vmc_mark {
+	__u8 magic[4];		/* "VMC1" */
+	__be32 chan;		/* the channel's id */
+	__be32 id;		/* of the ADDR_ASK */
+	__be32 slot;
+};
+VMC_ASSERT(sizeof(struct vmc_mark) == 16, "mark");
+#define VMC_MARK_MAGIC		"VMC1"
+
 /*
  * The first page of a control ring: the ring's header, then the doorbells of
  * its reader. A writer that has news for ring n sets bit n, then exchanges
@@ -391,6 +447,13 @@ static inline bool vmc_msg_len_ok(__u16 type, __u16 len)
 	case VMC_C_ACCEPT:		return len == sizeof(struct vmc_c_accept);
 	case VMC_C_REJECT:		return len == sizeof(struct vmc_c_reject);
 	case VMC_C_RING_ADD:		return len == sizeof(struct vmc_c_ring_add);
+	case VMC_C_PKT_OPEN:		return len == sizeof(struct vmc_c_pkt_open);
+	case VMC_C_PKT_RING:
+	case VMC_C_PKT_NONE:		return len == sizeof(struct vmc_c_pkt_answer);
+	case VMC_C_ADDR_ASK:		return len == sizeof(struct vmc_c_addr_ask);
+	case VMC_C_ADDR_OK:
+	case VMC_C_ADDR_NO:
+	case VMC_C_ADDR_LIVE:		return len == sizeof(struct vmc_c_addr_answer);
 	default:			return false;
 	}
 }
@@ -413,6 +476,10 @@ union vmc_any_msg {
 	struct vmc_c_accept accept;
 	struct vmc_c_reject reject;
 	struct vmc_c_ring_add ring_add;
+	struct vmc_c_pkt_open pkt_open;
+	struct vmc_c_pkt_answer pkt_answer;
+	struct vmc_c_addr_ask addr_ask;
+	struct vmc_c_addr_answer addr_answer;
 };
 VMC_ASSERT(sizeof(union vmc_any_msg) == VMC_MSG_MAX, "largest message");
 
