@@ -142,20 +142,21 @@ void vmc_hostile_header(struct vmc_pkt *pkt)
 	}
 }
 
-void vmc_hostile_packet(struct vmc_chan *ch, const struct vmc_ring_prod *prod, void *data)
+void vmc_hostile_packet(struct vmc_chan *ch)
 {
+	const struct vmc_txring *t = ch->ptx.ring;
 	unsigned int i;
 	u32 off;
 
 	switch (READ_ONCE(vmc_hostile)) {
 	case 4:		/* somebody else's address */
-		vmc_ring_prod_span(prod, sizeof(struct vmc_pkt) + 15, 1, &off);
-		((u8 *)data)[off] ^= 0x55;
+		vmc_ring_prod_span(&t->prod, sizeof(struct vmc_pkt) + 15, 1, &off);
+		((u8 *)vmc_foreign_va(&t->map, 1 + off / PAGE_SIZE))[off % PAGE_SIZE] ^= 0x55;
 		break;
 	case 5:		/* events without end */
 		for (i = 0; i < 1000; i++) {
 			vmc_xchg(&ch->out_page->rung, 0);
-			vmc_chan_bell_data(ch, ch->ptx.ring->id);
+			vmc_chan_bell_data(ch, t->id);
 		}
 		break;
 	}

@@ -96,6 +96,34 @@ static void vmc_pkt_seen(struct sk_buff *skb, const struct vmc_src *src)
 	skb_pull(skb, ETH_HLEN);
 }
 
+/* The peer's pages lie anywhere: where the ring's byte at @done is, and how many follow it there. */
+static void *vmc_pkt_at(const struct vmc_txring *t, u32 done, u32 len, u32 *n)
+{
+	u32 off;
+
+	*n = vmc_ring_prod_span(&t->prod, done, len, &off);
+	*n = min_t(u32, *n, PAGE_SIZE - offset_in_page(off));
+	return vmc_foreign_va(&t->map, 1 + (off >> PAGE_SHIFT)) + offset_in_page(off);
+}
+
+static int vmc_pkt_fill(const struct vmc_txring *t, const struct vmc_pkt *pkt,
+			const struct sk_buff *skb)
+{
+	u32 done, n;
+	void *va;
+
+	for (done = 0; done < sizeof(*pkt); done += n) {
+		va = vmc_pkt_at(t, done, sizeof(*pkt) - done, &n);
+		memcpy(va, (const u8 *)pkt + done, n);
+	}
+	for (done = 0; done < skb->len; done += n) {
+		va = vmc_pkt_at(t, sizeof(*pkt) + done, skb->len - done, &n);
+		if (skb_copy_bits(skb, done, va, n))
+			return -EFAULT;
+	}
+	return 0;
+}
+
 /*
  * Lock held, ring open. Returns 0 if the packet is in the ring, or was dropped by
  * the rules of its socket's cgroup (*dropped says so, with an errno); -EAGAIN if
@@ -111,8 +139,7 @@ static int vmc_pkt_write(struct vmc_chan *ch, struct vmc_src *src, struct sk_buf
 		.flags = vmc_pkt_flags(skb, sk),
 		.gso_size = skb_shinfo(skb)->gso_size,
 	};
-	u32 room = vmc_pkt_room(pkt.len), off, n;
-	u8 *data = vmc_foreign_va(&ch->ptx.ring->map, 1);
+	u32 room = vmc_pkt_room(pkt.len);
 	int space, err;
 
 	space = vmc_ring_prod_space(prod, room);
@@ -136,15 +163,11 @@ static int vmc_pkt_write(struct vmc_chan *ch, struct vmc_src *src, struct sk_buf
 	*dropped = 0;
 	vmc_pkt_seen(skb, src);
 	vmc_hostile_header(&pkt);
-	vmc_ring_put(prod, data, 0, &pkt, sizeof(pkt));
-	n = vmc_ring_prod_span(prod, sizeof(pkt), pkt.len, &off);
-	n = min(n, skb->len);
-	if (skb_copy_bits(skb, 0, data + off, n) ||
-	    skb_copy_bits(skb, n, data, skb->len - n)) {
+	if (vmc_pkt_fill(ch->ptx.ring, &pkt, skb)) {
 		*dropped = -EFAULT;
 		return 0;
 	}
-	vmc_hostile_packet(ch, prod, data);
+	vmc_hostile_packet(ch);
 	err = vmc_ring_prod_commit(prod, room);
 	if (err)
 		return err;

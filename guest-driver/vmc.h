@@ -81,11 +81,10 @@ static inline void vmc_jitter_atomic(void) {}
 /* A driver built for tests can lie to its peer, in the way that its parameter says. */
 #ifdef VMC_HOSTILE
 void vmc_hostile_header(struct vmc_pkt *pkt);
-void vmc_hostile_packet(struct vmc_chan *ch, const struct vmc_ring_prod *prod, void *data);
+void vmc_hostile_packet(struct vmc_chan *ch);
 #else
 static inline void vmc_hostile_header(struct vmc_pkt *pkt) {}
-static inline void vmc_hostile_packet(struct vmc_chan *ch, const struct vmc_ring_prod *prod,
-				      void *data) {}
+static inline void vmc_hostile_packet(struct vmc_chan *ch) {}
 #endif
 
 struct vmc_conn;
