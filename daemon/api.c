@@ -147,6 +147,10 @@ static json_t *end_json(struct vmcd *d, struct vmc_chan_end *e)
 	set(o, "rx_streams", json_integer(s.rx_streams), &err);
 	set(o, "tx_bytes", count(s.tx_bytes), &err);
 	set(o, "rx_bytes", count(s.rx_bytes), &err);
+	set(o, "tx_packets", count(s.tx_packets), &err);
+	set(o, "rx_packets", count(s.rx_packets), &err);
+	set(o, "tx_dropped", count(s.tx_dropped), &err);
+	set(o, "rx_dropped", count(s.rx_dropped), &err);
 	set(o, "rings", json_integer(s.rings), &err);
 	set(o, "grants", json_integer(s.grants), &err);
 	set(o, "memory", count(s.bytes_granted), &err);
@@ -168,7 +172,8 @@ static const char *chan_mode(struct vmcd *d, const struct vmc_chan *c)
 		for (int i = 0; i < 2; i++) {
 			const struct vmc_chan_stats *s = &c->end[i].stats;
 
-			if (s->query == vmc_stats_query(d) && (s->tx_streams || s->rx_streams))
+			if (s->query == vmc_stats_query(d) &&
+			    (s->tx_streams || s->rx_streams || s->packets_moved))
 				return "local";
 		}
 		return "idle";

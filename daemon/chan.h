@@ -34,6 +34,11 @@ struct vmc_chan_stats {
 	uint64_t events_rx;
 	uint64_t takeovers;
 	uint64_t ended;
+	uint64_t tx_packets;
+	uint64_t rx_packets;
+	uint64_t tx_dropped;
+	uint64_t rx_dropped;
+	bool packets_moved;	/* some came or went since what it had said before */
 };
 
 struct vmc_chan_end {

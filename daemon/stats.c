@@ -136,6 +136,7 @@ int vmc_stats_on_chan(struct vmc_guest *g, const union vmc_any_msg *m)
 {
 	const struct vmc_l_stats_chan *s = &m->stats_chan;
 	struct vmc_chan_end *e;
+	bool moved;
 
 	/* Late, or about a channel that has ended since: of no use, and no harm. */
 	if (!g->stats_due || s->h.id != g->d->stats->query)
@@ -143,6 +144,8 @@ int vmc_stats_on_chan(struct vmc_guest *g, const union vmc_any_msg *m)
 	e = vmc_chan_end(g, s->chan);
 	if (!e)
 		return 0;
+	/* before its first word, all since the channel opened */
+	moved = s->tx_packets != e->stats.tx_packets || s->rx_packets != e->stats.rx_packets;
 	e->stats = (struct vmc_chan_stats){
 		.query = s->h.id,
 		.tx_streams = s->tx_streams, .rx_streams = s->rx_streams,
@@ -151,6 +154,9 @@ int vmc_stats_on_chan(struct vmc_guest *g, const union vmc_any_msg *m)
 		.tx_bytes = s->tx_bytes, .rx_bytes = s->rx_bytes,
 		.events_tx = s->events_tx, .events_rx = s->events_rx,
 		.takeovers = s->takeovers, .ended = s->ended,
+		.tx_packets = s->tx_packets, .rx_packets = s->rx_packets,
+		.tx_dropped = s->tx_dropped, .rx_dropped = s->rx_dropped,
+		.packets_moved = moved,
 	};
 	return 0;
 }

@@ -135,6 +135,10 @@ struct vmc_pkt_rx {
 	struct vmc_rxring *ring;	/* changes with the NAPI instance disabled */
 	struct list_head look;		/* in the list of rings to look at */
 	u64 look_until;			/* local_clock() */
+	/* only the NAPI instance */
+	unsigned int batch;		/* packets at a time while sockets overflow, */
+	unsigned long gentle_until;	/* which they did shortly before; jiffies */
+	struct hrtimer gentle;		/* the next batch, if no CPU is idle before */
 	/* changed under chan->mutex */
 	struct vmc_from __rcu *from[VMC_PKT_SOURCES];
 	unsigned long was;		/* slots that had an owner since the ring was given out */

@@ -22,6 +22,10 @@
 #define VMC_ASKS_MAX	32	/* questions about sources in a second */
 #define VMC_LINEAR	256	/* bytes of a long packet that are not in fragments */
 #define VMC_FRAG_ORDER	3
+#define VMC_GENTLE	(HZ / 10)	/* after a socket has overflowed */
+#define VMC_GENTLE_NS	NSEC_PER_MSEC	/* between batches then, if no CPU is idle */
+#define VMC_BATCH_MAX	48		/* packets at a time */
+#define VMC_BATCH_MIN	4
 
 static struct net_device *vmc_napi_dev;
 
@@ -105,11 +109,12 @@ static struct sk_buff *vmc_pkt_copy(struct vmc_pkt_rx *pr, const struct vmc_pkt 
 		if (!skb)
 			return NULL;
 		skb_reserve(skb, NET_SKB_PAD + NET_IP_ALIGN + ETH_HLEN);
-		skb->data_len = pkt->len - linear;
-		skb->len += skb->data_len;
 	}
 	vmc_ring_get(&pr->ring->cons, data, at, skb_put(skb, linear), linear);
 	at += linear;
+	/* what alloc_skb_with_frags() leaves to its caller */
+	skb->data_len = pkt->len - linear;
+	skb->len += skb->data_len;
 	for (i = 0; i < skb_shinfo(skb)->nr_frags; i++) {
 		skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
 
@@ -279,24 +284,84 @@ static int vmc_look(void *unused)
 	return 0;
 }
 
+/* So many datagrams found no room in their sockets, on this CPU. */
+static unsigned long vmc_pkt_overflows(const struct vmc_pkt_rx *pr)
+{
+	const struct vmc_from *from = NULL;
+	unsigned long found = 0;
+	const struct net *net;
+	unsigned int i;
+
+	rcu_read_lock();
+	for (i = 0; i < VMC_PKT_SOURCES && !from; i++)
+		from = rcu_dereference(pr->from[i]);
+	if (from) {
+		net = dev_net(from->dev);
+		found = this_cpu_read(net->mib.udp_statistics->mibs[UDP_MIB_RCVBUFERRORS]);
+		if (net->mib.udp_stats_in6)	/* not with ipv6.disable=1 */
+			found += this_cpu_read(net->mib.udp_stats_in6->mibs[UDP_MIB_RCVBUFERRORS]);
+	}
+	rcu_read_unlock();
+	return found;
+}
+
+/*
+ * Softirqs come before tasks: packets that are received faster than they are read
+ * cost their readers the CPU, and are dropped. While that happens they are received
+ * a few at a time, when the CPU would be idle or some time has gone by. The others
+ * stay in the ring, and in the end it is the sender who waits.
+ */
+static int vmc_pkt_receive_gently(struct vmc_chan *ch, int budget)
+{
+	struct vmc_pkt_rx *pr = &ch->prx;
+	unsigned long before = vmc_pkt_overflows(pr);
+	bool gentle = time_before(jiffies, pr->gentle_until);
+	int n;
+
+	if (!gentle)
+		pr->batch = VMC_BATCH_MAX;
+	n = vmc_pkt_receive(ch, min_t(int, budget, pr->batch), true);
+	if (vmc_pkt_overflows(pr) != before) {
+		pr->gentle_until = jiffies + VMC_GENTLE;
+		pr->batch = max_t(unsigned int, n / 2, VMC_BATCH_MIN);
+	} else if (gentle && pr->batch < VMC_BATCH_MAX) {
+		pr->batch++;
+	}
+	return n;
+}
+
 static int vmc_pkt_poll(struct napi_struct *napi, int budget)
 {
 	struct vmc_pkt_rx *pr = container_of(napi, struct vmc_pkt_rx, napi);
 	struct vmc_chan *ch = container_of(pr, struct vmc_chan, prx);
 	struct vmc_rxring *r = pr->ring;
-	int n = 0;
+	bool more;
+	int n;
 
-	if (r) {
-		n = vmc_pkt_receive(ch, budget, true);
-		if (vmc_ring_cons_notify(&r->cons))
-			vmc_chan_bell_space(ch, r->id);
-		/* an event after this finds the instance scheduled, and it runs again */
-		if (n == budget || (!pr->ended && vmc_ring_cons_arm(&r->cons)))
-			return budget;
+	if (!r) {
+		napi_complete_done(napi, 0);
+		return 0;
 	}
-	if (napi_complete_done(napi, n) && n)
+	n = vmc_pkt_receive_gently(ch, budget - 1);
+	if (vmc_ring_cons_notify(&r->cons))
+		vmc_chan_bell_space(ch, r->id);
+	/* an event after this finds the instance scheduled, and it runs again */
+	more = !pr->ended && vmc_ring_cons_arm(&r->cons);
+	if (more && !time_before(jiffies, pr->gentle_until))
+		return budget;
+	if (more)
+		hrtimer_start(&pr->gentle, ns_to_ktime(VMC_GENTLE_NS), HRTIMER_MODE_REL_SOFT);
+	/* while the instance is scheduled: whoever disables it then finds us in the list */
+	if (n)
 		vmc_look_begin(pr);
+	napi_complete_done(napi, n);
 	return n;
+}
+
+static enum hrtimer_restart vmc_pkt_gentle(struct hrtimer *timer)
+{
+	napi_schedule(&container_of(timer, struct vmc_pkt_rx, gentle)->napi);
+	return HRTIMER_NORESTART;
 }
 
 /* The peer has rung. Softirq. */
@@ -448,6 +513,7 @@ static void vmc_pkt_rx_detach(struct vmc_chan *ch)
 	u32 slot;
 
 	napi_disable(&pr->napi);
+	hrtimer_cancel(&pr->gentle);
 	vmc_look_end(pr);
 	if (!READ_ONCE(ch->broken)) {
 		local_bh_disable();
@@ -468,6 +534,9 @@ void vmc_pkt_rx_init(struct vmc_chan *ch)
 {
 	INIT_LIST_HEAD(&ch->prx.look);
 	ch->prx.asks_since = jiffies;
+	ch->prx.gentle_until = jiffies;
+	hrtimer_init(&ch->prx.gentle, CLOCK_MONOTONIC, HRTIMER_MODE_REL_SOFT);
+	ch->prx.gentle.function = vmc_pkt_gentle;
 }
 
 /* The peer has packets for us. chan->mutex. */
@@ -573,6 +642,7 @@ void vmc_pkt_rx_free(struct vmc_chan *ch)
 	if (!ch->prx.on)
 		return;
 	napi_disable(&ch->prx.napi);
+	hrtimer_cancel(&ch->prx.gentle);
 	netif_napi_del(&ch->prx.napi);
 	ch->prx.on = false;
 }

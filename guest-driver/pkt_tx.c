@@ -96,7 +96,7 @@ static void vmc_pkt_seen(struct sk_buff *skb, const struct vmc_src *src)
 	skb_pull(skb, ETH_HLEN);
 }
 
-/* The peer's pages lie anywhere: where the ring's byte at @done is, and how many follow it there. */
+/* The peer's pages lie anywhere: where the ring's byte at @done is, and how many follow. */
 static void *vmc_pkt_at(const struct vmc_txring *t, u32 done, u32 len, u32 *n)
 {
 	u32 off;
@@ -283,6 +283,8 @@ static bool vmc_pkt_to_ring(struct vmc_chan *ch, struct vmc_src *src, struct lis
 			vmc_pkt_ring_failed(ch, err);
 			return false;
 		}
+		if (dropped)
+			atomic64_inc(&ch->ptx.dropped);
 		vmc_pkt_unwait(ch, src);
 		list_add_tail(&w->node, done);
 	}

@@ -162,6 +162,10 @@ static const struct vmc_channel_end *channel_end(struct decoder *d, const json_t
 	e->rx_streams = small(d, json, "rx_streams");
 	e->tx_bytes = number(d, json, "tx_bytes");
 	e->rx_bytes = number(d, json, "rx_bytes");
+	e->tx_packets = number(d, json, "tx_packets");
+	e->rx_packets = number(d, json, "rx_packets");
+	e->tx_dropped = number(d, json, "tx_dropped");
+	e->rx_dropped = number(d, json, "rx_dropped");
 	e->rings = small(d, json, "rings");
 	e->grants = small(d, json, "grants");
 	e->memory = number(d, json, "memory");

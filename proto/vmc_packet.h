@@ -24,7 +24,7 @@
 enum vmc_pkt_flags {
 	VMC_PKT_CSUM_BLANK	= 1 << 0,	/* transport checksum: only the pseudo header's */
 	VMC_PKT_CSUM_GOOD	= 1 << 1,	/* the sender's own stack computed it */
-	VMC_PKT_GSO_UDP		= 1 << 2,	/* datagrams of gso_size bytes, the last may be shorter */
+	VMC_PKT_GSO_UDP		= 1 << 2,	/* datagrams of gso_size, the last may be shorter */
 	VMC_PKT_GSO_TCP		= 1 << 3,	/* segments of gso_size bytes */
 	VMC_PKT_FLAGS		= (1 << 4) - 1,
 };

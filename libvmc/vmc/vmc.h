@@ -105,6 +105,10 @@ struct vmc_channel_end {
 	uint64_t events_received;
 	uint64_t takeovers;		/* directions that went to shared memory */
 	uint64_t ended;			/* directions that went back to TCP */
+	uint64_t tx_packets;		/* whole packets through shared memory, such as UDP's */
+	uint64_t rx_packets;
+	uint64_t tx_dropped;		/* no room in shared memory and the queue before it */
+	uint64_t rx_dropped;		/* no memory, or not what the peer may send */
 };
 
 struct vmc_channel {

@@ -43,6 +43,10 @@ static void write_end(struct writer *w, const char *key, const char *label,
 	writer_number(w, "rx_streams", full ? "Streams receiving" : NULL, e->rx_streams);
 	writer_bytes(w, "tx_bytes", full ? "Sent" : "SENT", e->tx_bytes);
 	writer_bytes(w, "rx_bytes", full ? "Received" : NULL, e->rx_bytes);
+	writer_number(w, "tx_packets", full ? "Packets sent" : "PACKETS", e->tx_packets);
+	writer_number(w, "rx_packets", full ? "Packets received" : NULL, e->rx_packets);
+	writer_number(w, "tx_dropped", full ? "Dropped sending" : NULL, e->tx_dropped);
+	writer_number(w, "rx_dropped", full ? "Dropped receiving" : NULL, e->rx_dropped);
 	writer_number(w, "rings", full ? "Rings" : NULL, e->rings);
 	writer_number(w, "grants", full ? "Grants" : NULL, e->grants);
 	writer_bytes(w, "memory", full ? "Memory" : "MEMORY", e->memory);

@@ -28,7 +28,8 @@ static const struct command commands[] = {
 	  vmcctl_list },
 	{ "channels", NULL, "the channels between guests",
 	  "Lists the channels: mode (opening, local, idle, closing) and, for each end,\n"
-	  "directions of connections now in shared memory, bytes sent, memory granted.\n"
+	  "directions of connections now in shared memory, bytes and packets sent,\n"
+	  "memory granted.\n"
 	  "`-` stands where a guest did not answer in time.\n",
 	  vmcctl_channels },
 	{ "show", "GUEST", "one guest in detail",

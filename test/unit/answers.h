@@ -21,12 +21,14 @@
 
 #define END_WEB									\
 	"{\"domid\":4,\"name\":\"web1\",\"reported\":true,\"tx_streams\":3,\"rx_streams\":2," \
-	"\"tx_bytes\":1610612736,\"rx_bytes\":2048,\"rings\":5,\"grants\":330,"	\
+	"\"tx_bytes\":1610612736,\"rx_bytes\":2048,\"tx_packets\":9007199254740995," \
+	"\"rx_packets\":12,\"tx_dropped\":8,\"rx_dropped\":6,\"rings\":5,\"grants\":330," \
 	"\"memory\":1351680,\"events_sent\":17,\"events_received\":19,"		\
 	"\"takeovers\":9007199254740993,\"ended\":4}"
 #define END_DB									\
 	"{\"domid\":12,\"name\":\"db\",\"reported\":false,\"tx_streams\":0,\"rx_streams\":0," \
-	"\"tx_bytes\":0,\"rx_bytes\":0,\"rings\":0,\"grants\":0,\"memory\":0,"	\
+	"\"tx_bytes\":0,\"rx_bytes\":0,\"tx_packets\":0,\"rx_packets\":0,"	\
+	"\"tx_dropped\":0,\"rx_dropped\":0,\"rings\":0,\"grants\":0,\"memory\":0," \
 	"\"events_sent\":0,\"events_received\":0,\"takeovers\":0,\"ended\":0}"
 #define CHANNEL "{\"id\":7,\"mode\":\"local\",\"a\":" END_WEB ",\"b\":" END_DB "}"
 #define ANSWER_CHANNELS "{\"parameters\":{\"channels\":[" CHANNEL "]}}"

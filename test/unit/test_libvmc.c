@@ -101,6 +101,10 @@ static void check_channel(const struct vmc_channel *c)
 	assert_int_equal(c->a->events_received, 19);
 	assert_true(c->a->takeovers == 9007199254740993);	/* more than a double holds */
 	assert_int_equal(c->a->ended, 4);
+	assert_true(c->a->tx_packets == 9007199254740995);
+	assert_int_equal(c->a->rx_packets, 12);
+	assert_int_equal(c->a->tx_dropped, 8);
+	assert_int_equal(c->a->rx_dropped, 6);
 	assert_int_equal(c->b->domid, 12);
 	assert_false(c->b->reported);
 }

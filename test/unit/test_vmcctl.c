@@ -85,13 +85,19 @@ static void test_channels(void **state)
 {
 	(void)state;
 	expect(ANSWER_CHANNELS, ARGS("channels"),
-	       "ID  MODE   GUEST  STREAMS     SENT   MEMORY  PEER  STREAMS  SENT  MEMORY\n"
-	       " 7  local  web1         3  1.5 GiB  1.2 MiB  db          -     -       -\n");
+	       "ID  MODE   GUEST  STREAMS     SENT           PACKETS   MEMORY  "
+	       "PEER  STREAMS  SENT  PACKETS  MEMORY\n"
+	       " 7  local  web1         3  1.5 GiB  9007199254740995  1.2 MiB  "
+	       "db          -     -        -       -\n");
 	expect(ANSWER_NO_CHANNELS, ARGS("channels"), "No channels.\n");
 	assert_int_equal(run(ANSWER_CHANNELS, ARGS("channels", "-j")), 0);
 	assert_non_null(strstr(out, "\"tx_bytes\": 1610612736,"));
 	assert_non_null(strstr(out, "\"memory\": 1351680,"));
 	assert_non_null(strstr(out, "\"takeovers\": 9007199254740993,"));
+	assert_non_null(strstr(out, "\"tx_packets\": 9007199254740995,"));
+	assert_non_null(strstr(out, "\"rx_packets\": 12,"));
+	assert_non_null(strstr(out, "\"tx_dropped\": 8,"));
+	assert_non_null(strstr(out, "\"rx_dropped\": 6,"));
 	assert_non_null(strstr(out, "\"reported\": false,"));
 	assert_null(strstr(out, "GiB"));
 }
@@ -132,6 +138,10 @@ static void test_show(void **state)
 	       "Streams receiving:  2                 -\n"
 	       "Sent:               1.5 GiB           -\n"
 	       "Received:           2.0 KiB           -\n"
+	       "Packets sent:       9007199254740995  -\n"
+	       "Packets received:   12                -\n"
+	       "Dropped sending:    8                 -\n"
+	       "Dropped receiving:  6                 -\n"
 	       "Rings:              5                 -\n"
 	       "Grants:             330               -\n"
 	       "Memory:             1.2 MiB           -\n"

@@ -61,7 +61,8 @@ static void answer_stats(struct scene *s, struct fake_guest *g)
 			.h = { VMC_L_STATS_CHAN, sizeof(chan), m.h.id }, .chan = s->chan,
 			.state = VMC_CHAN_UP, .tx_streams = 2, .rx_streams = 1, .rings = 3,
 			.grants = 51, .bytes_granted = 1 << 20, .tx_bytes = 5ull << 30,
-			.events_tx = 7, .takeovers = 4, .ended = 1,
+			.events_tx = 7, .takeovers = 4, .ended = 1, .tx_packets = 123456,
+			.rx_packets = 77, .tx_dropped = 11, .rx_dropped = 13,
 		};
 		struct vmc_l_stats_end end = {
 			.h = { VMC_L_STATS_END, sizeof(end), m.h.id }, .sockets = 9,
@@ -168,11 +169,16 @@ static void test_channels(void **state)
 	has(&r, "local");
 	has(&r, "5.0 GiB");
 	has(&r, "1.0 MiB");
-	has(&r, "-     -       -\n");	/* B did not answer */
+	has(&r, "123456");
+	has(&r, "-     -        -       -\n");	/* B did not answer */
 	end(&r);
 	r = run(*state, "channels", NULL, true);
 	has(&r, "\"tx_bytes\": 5368709120,");
 	has(&r, "\"takeovers\": 4,");
+	has(&r, "\"tx_packets\": 123456,");
+	has(&r, "\"rx_packets\": 77,");
+	has(&r, "\"tx_dropped\": 11,");
+	has(&r, "\"rx_dropped\": 13,");
 	has(&r, "\"reported\": false,");
 	end(&r);
 }
@@ -186,6 +192,8 @@ static void test_show(void **state)
 	has(&r, "Sockets watched:  9\n");
 	has(&r, "proof");
 	has(&r, "5.0 GiB");
+	has(&r, "Packets sent:       123456");
+	has(&r, "Dropped receiving:  13");
 	end(&r);
 	r = run(*state, "show", "4", false);
 	assert_int_equal(r.code, 0);

@@ -233,6 +233,8 @@ static void answer_chan(struct fake_guest *g, uint32_t query, uint32_t chan, uin
 		.tx_streams = n, .rx_streams = n + 1, .rings = n + 2, .grants = n + 3,
 		.bytes_granted = n + 4, .tx_bytes = n + 5, .rx_bytes = UINT64_MAX,
 		.events_tx = n + 6, .events_rx = n + 7, .takeovers = n + 8, .ended = n + 9,
+		.tx_packets = n + 10, .rx_packets = n + 11, .tx_dropped = n + 12,
+		.rx_dropped = n + 13,
 	};
 
 	fg_send(g, &c);
@@ -351,6 +353,10 @@ static void channels(void **state)
 	assert_int(j, "channels/0/a/events_received", 107);
 	assert_int(j, "channels/0/a/takeovers", 108);
 	assert_int(j, "channels/0/a/ended", 109);
+	assert_int(j, "channels/0/a/tx_packets", 110);
+	assert_int(j, "channels/0/a/rx_packets", 111);
+	assert_int(j, "channels/0/a/tx_dropped", 112);
+	assert_int(j, "channels/0/a/rx_dropped", 113);
 	assert_int(j, "channels/0/b/tx_streams", 200);
 	json_decref(j);
 }
@@ -367,6 +373,7 @@ static void channels_of_silent_guests(void **state)
 	assert_true(json_is_true(get(j, "channels/0/a/reported")));
 	assert_true(json_is_false(get(j, "channels/0/b/reported")));
 	assert_int(j, "channels/0/b/tx_bytes", 0);
+	assert_int(j, "channels/0/b/tx_packets", 0);
 	assert_str(j, "channels/0/mode", "local");	/* a has an inbound stream */
 	json_decref(j);
 	/* it comes too late, and is no violation */
@@ -374,6 +381,78 @@ static void channels_of_silent_guests(void **state)
 	answer_end(s->b, 2);
 	answer_end(s->b, 12345);
 	fg_assert_attached(s->b);
+}
+
+/* What the guests say about packets when they are asked the next time; no streams. */
+static struct vmc_l_stats_chan said[2];
+static bool silent[2];
+
+static void say_packets(struct scene *s)
+{
+	struct fake_guest *const g[] = { s->a, s->b };
+
+	for (int i = 0; i < 2; i++) {
+		uint32_t query = stats_query_of(g[i]);
+
+		said[i].h = (struct vmc_msg){ VMC_L_STATS_CHAN, sizeof(said[i]), query };
+		said[i].chan = chan_id;
+		if (silent[i])
+			continue;
+		fg_send(g[i], &said[i]);
+		answer_end(g[i], query);
+	}
+}
+
+static void assert_mode(struct scene *s, const char *mode)
+{
+	json_t *j;
+
+	s->f->d->timing.stats = silent[0] || silent[1] ? 150 : 10000;
+	j = call(s, "{\"method\":\"io.vmc.Manager.ListChannels\"}", say_packets);
+	assert_str(j, "channels/0/mode", mode);
+	json_decref(j);
+}
+
+/* Without streams a channel is local while packets go through it, as far as one can see. */
+static void mode_with_packets(void **state)
+{
+	struct scene *s = *state;
+
+	memset(said, 0, sizeof(said));
+	memset(silent, 0, sizeof(silent));
+	chan_id = fg_open(s->a, s->b);
+	assert_mode(s, "idle");
+	said[0].tx_packets = 1;
+	assert_mode(s, "local");
+	assert_mode(s, "idle");
+	said[0].rx_packets = 1;
+	assert_mode(s, "local");
+	assert_mode(s, "idle");
+	said[1].tx_packets = UINT64_MAX;
+	assert_mode(s, "local");
+	said[1].rx_packets = UINT64_MAX;
+	assert_mode(s, "local");
+	assert_mode(s, "idle");
+
+	/* nothing goes through where all is dropped, nor by bytes or events alone */
+	said[0].tx_dropped = said[0].rx_dropped = 5;
+	said[1].tx_bytes = said[1].events_tx = 5;
+	assert_mode(s, "idle");
+
+	/* one that did not answer tells of all since it last did */
+	silent[0] = true;
+	said[0].tx_packets = 2;
+	assert_mode(s, "idle");
+	said[1].rx_packets = 7;
+	assert_mode(s, "local");
+	assert_mode(s, "idle");
+	silent[0] = false;
+	assert_mode(s, "local");
+	assert_mode(s, "idle");
+
+	said[0].rx_streams = 1;
+	assert_mode(s, "local");
+	assert_mode(s, "local");
 }
 
 static void channel_modes(void **state)
@@ -886,6 +965,7 @@ int main(void)
 		T(guests),
 		T(channels),
 		T(channels_of_silent_guests),
+		T(mode_with_packets),
 		T(channel_modes),
 		T(one_guest),
 		T(no_such_guest),

@@ -98,6 +98,7 @@ static void illegal_types_and_lengths(void **state)
 		{ VMC_L_CHAN_REQ, 0xffff, 16 },
 		{ VMC_L_HELLO, 60, 64 },
 		{ VMC_L_STATS_END, 256, 256 },
+		{ VMC_L_STATS_CHAN, 96, 128 },
 		{ VMC_L_CHAN_OFFER, 16, 16 },
 		{ VMC_L_CHAN_UP, 4, 4 },		/* less than a header */
 		{ VMC_L_CHAN_CLOSED, 24, 24 },
@@ -124,6 +125,10 @@ static void messages_that_guests_do_not_send(void **state)
 		{ VMC_C_OFFER, sizeof(struct vmc_c_offer) },
 		{ VMC_C_RING_ADD, sizeof(struct vmc_c_ring_add) },
 		{ VMC_C_DONE, sizeof(struct vmc_msg) },
+		{ VMC_C_PKT_OPEN, sizeof(struct vmc_c_pkt_open) },
+		{ VMC_C_PKT_RING, sizeof(struct vmc_c_pkt_answer) },
+		{ VMC_C_ADDR_ASK, sizeof(struct vmc_c_addr_ask) },
+		{ VMC_C_ADDR_LIVE, sizeof(struct vmc_c_addr_answer) },
 	};
 	struct scene *s = *state;
 

@@ -38,9 +38,11 @@ static const struct {
 	{ 0x0001, 40 },  { 0x0002, 48 },  { 0x0003, 16 },  { 0x0010, 16 },  { 0x0011, 24 },
 	{ 0x0012, 24 },  { 0x0013, 16 },  { 0x0020, 8 },   { 0x0030, 8 },   { 0x0031, 8 },
 	{ 0x8001, 64 },  { 0x8002, 16 },  { 0x8003, 8 },   { 0x8004, 8 },   { 0x8010, 16 },
-	{ 0x8011, 24 },  { 0x8012, 24 },  { 0x8013, 8 },   { 0x8014, 16 },  { 0x8020, 96 },
+	{ 0x8011, 24 },  { 0x8012, 24 },  { 0x8013, 8 },   { 0x8014, 16 },  { 0x8020, 128 },
 	{ 0x8021, 296 }, { 0x8030, 8 },   { 0x4001, 80 },  { 0x4002, 32 },  { 0x4003, 16 },
-	{ 0x4010, 144 }, { 0x4011, 8 },   { 0x4012, 8 },   { 0x4013, 8 },
+	{ 0x4010, 144 }, { 0x4011, 8 },   { 0x4012, 8 },   { 0x4013, 8 },   { 0x4020, 16 },
+	{ 0x4021, 16 },  { 0x4022, 16 },  { 0x4023, 32 },  { 0x4024, 16 },  { 0x4025, 16 },
+	{ 0x4026, 16 },
 };
 #define NR_LEGAL (sizeof(legal) / sizeof(legal[0]))
 
@@ -103,6 +105,10 @@ static void test_layout(void **state)
 	AT(vmc_l_chan_half, ring_ref, 16);
 	AT(vmc_l_stats_chan, bytes_granted, 40);
 	AT(vmc_l_stats_chan, ended, 88);
+	AT(vmc_l_stats_chan, tx_packets, 96);
+	AT(vmc_l_stats_chan, rx_packets, 104);
+	AT(vmc_l_stats_chan, tx_dropped, 112);
+	AT(vmc_l_stats_chan, rx_dropped, 120);
 	AT(vmc_l_stats_end, hooked, 16);
 	AT(vmc_l_stats_end, reasons, 40);
 	AT(vmc_tuple, sport, 32);
@@ -115,10 +121,32 @@ static void test_layout(void **state)
 	AT(vmc_c_accept, proof, 16);
 	AT(vmc_c_ring_add, pages, 8);
 	AT(vmc_c_ring_add, ref, 16);
+	AT(vmc_c_pkt_open, want_bytes, 8);
+	AT(vmc_c_pkt_open, zero, 12);
+	AT(vmc_c_pkt_answer, ring_id, 8);
+	AT(vmc_c_pkt_answer, reason, 12);
+	AT(vmc_c_addr_ask, slot, 8);
+	AT(vmc_c_addr_ask, zero, 12);
+	AT(vmc_c_addr_ask, addr, 16);
+	AT(vmc_c_addr_answer, slot, 8);
+	AT(vmc_c_addr_answer, reason, 12);
+	AT(vmc_mark, magic, 0);
+	AT(vmc_mark, chan, 4);
+	AT(vmc_mark, id, 8);
+	AT(vmc_mark, slot, 12);
 	AT(vmc_chan_page, rung, 256);
 	AT(vmc_chan_page, data, 512);
 	AT(vmc_chan_page, space, 640);
 #undef AT
+}
+
+static void test_mark(void **state)
+{
+	(void)state;
+	assert_int_equal(sizeof(struct vmc_mark), 16);
+	assert_int_equal(strlen(VMC_MARK_MAGIC), sizeof(((struct vmc_mark *)NULL)->magic));
+	assert_string_equal(VMC_MARK_MAGIC, "VMC1");
+	assert_int_equal(VMC_MARK_ETHERTYPE, 0x88b5);
 }
 
 static void test_reason_names(void **state)
@@ -321,6 +349,7 @@ int main(void)
 		T(test_lengths),
 		T(test_lengths_fit),
 		T(test_layout),
+		T(test_mark),
 		T(test_reason_names),
 		T(test_round_trip),
 		T(test_closed),

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,25 +24,28 @@ static socklen_t to_len;
 static int begin(const struct options *o, enum kind kind, uint32_t run)
 {
 	struct ask a = { kind, run, o->flows };
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST }, *ai;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&to;
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&to;
 	struct answer answer;
-	char port[8];
-	int c, ret;
+	int c;
 
-	snprintf(port, sizeof(port), "%u", o->port);
-	ret = getaddrinfo(o->address, port, &hints, &ai);
-	if (ret)
-		errx(2, "%s: %s", o->address, gai_strerror(ret));
-	c = socket(ai->ai_family, SOCK_STREAM, 0);
-	if (c < 0 || connect(c, ai->ai_addr, ai->ai_addrlen))
+	/* the port is at the same place in both kinds of address */
+	if (inet_pton(AF_INET, o->address, &v4->sin_addr) == 1) {
+		to.ss_family = AF_INET;
+		to_len = sizeof(*v4);
+	} else if (inet_pton(AF_INET6, o->address, &v6->sin6_addr) == 1) {
+		to.ss_family = AF_INET6;
+		to_len = sizeof(*v6);
+	} else {
+		errx(2, "'%s' is no address", o->address);
+	}
+	v4->sin_port = htons((uint16_t)o->port);
+	c = socket(to.ss_family, SOCK_STREAM, 0);
+	if (c < 0 || connect(c, (struct sockaddr *)&to, to_len))
 		err(1, "%s port %u", o->address, o->port);
 	write_all(c, &a, sizeof(a));
 	read_all(c, &answer, sizeof(answer));
-	memcpy(&to, ai->ai_addr, ai->ai_addrlen);
-	to_len = ai->ai_addrlen;
-	/* the port is at the same place in both kinds of address */
-	((struct sockaddr_in *)&to)->sin_port = htons((uint16_t)answer.port);
-	freeaddrinfo(ai);
+	v4->sin_port = htons((uint16_t)answer.port);
 	return c;
 }
 
