@@ -53,10 +53,16 @@ static inline void vmc_dummy_dev_free(struct net_device *dev)
 /* Do programs or filters see what goes out of the device? Inside RCU. */
 static inline bool vmc_dev_has_egress(const struct net_device *dev)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
-	return rcu_access_pointer(dev->tcx_egress) || rcu_access_pointer(dev->nf_hooks_egress);
+#ifdef CONFIG_NETFILTER_EGRESS
+	if (rcu_access_pointer(dev->nf_hooks_egress))
+		return true;
+#endif
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0) && defined(CONFIG_NET_XGRESS)
+	return rcu_access_pointer(dev->tcx_egress);
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0) && defined(CONFIG_NET_CLS_ACT)
+	return rcu_access_pointer(dev->miniq_egress);
 #else
-	return rcu_access_pointer(dev->miniq_egress) || rcu_access_pointer(dev->nf_hooks_egress);
+	return false;
 #endif
 }
 

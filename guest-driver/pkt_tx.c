@@ -249,6 +249,7 @@ static struct vmc_pkt_wait *vmc_pkt_unwait(struct vmc_chan *ch, struct vmc_src *
  * Others put theirs behind it until it is done.
  */
 static void vmc_pkt_to_network(struct vmc_chan *ch, struct vmc_src *src)
+	__must_hold(&ch->ptx.lock)
 {
 	struct vmc_pkt_tx *pt = &ch->ptx;
 	struct vmc_pkt_wait *w;
@@ -482,6 +483,18 @@ out:
 
 /* -------------------------------------------------------------- the hook */
 
+/* Is a checksum that is left to the device one that the reader can find by itself? */
+static bool vmc_pkt_csum_is_plain(const struct sk_buff *skb, bool v6)
+{
+	u8 proto = v6 ? ipv6_hdr(skb)->nexthdr : ip_hdr(skb)->protocol;
+
+	if (skb->ip_summed != CHECKSUM_PARTIAL)
+		return true;
+	/* not one inside a tunnel, for one */
+	return (proto == IPPROTO_UDP || proto == IPPROTO_TCP) &&
+	       skb_checksum_start_offset(skb) == (v6 ? sizeof(struct ipv6hdr) : ip_hdrlen(skb));
+}
+
 /* Would the network's own path send this packet as it is, if only it were short? */
 static bool vmc_pkt_fits(struct sk_buff *skb, const struct nf_hook_state *state)
 {
@@ -489,9 +502,7 @@ static bool vmc_pkt_fits(struct sk_buff *skb, const struct nf_hook_state *state)
 	unsigned int mtu;
 
 	if (skb->len > (v6 ? VMC_PKT_MAX : U16_MAX) || skb->len < VMC_PKT_MIN ||
-	    skb->sk != state->sk)
-		return false;
-	if (skb->ip_summed == CHECKSUM_PARTIAL && skb_csum_is_sctp(skb))
+	    !vmc_pkt_csum_is_plain(skb, v6))
 		return false;
 	mtu = v6 ? ip6_skb_dst_mtu(skb) : ip_skb_dst_mtu(state->sk, skb);
 	if (skb_is_gso(skb)) {
@@ -791,6 +802,7 @@ static void vmc_pkt_do_leave(struct vmc_chan *ch, enum vmc_reason why, enum vmc_
 
 /* Lock held. Sources that wait for something for too long, or whose way has changed. */
 static void vmc_pkt_look_at_sources(struct vmc_chan *ch, unsigned long *again)
+	__must_hold(&ch->ptx.lock)
 {
 	struct vmc_pkt_tx *pt = &ch->ptx;
 	struct vmc_mark mark;

@@ -93,7 +93,7 @@ static void ready(const struct options *o)
 static uint64_t send_flows(const struct options *o, uint32_t run)
 {
 	static unsigned char buf[DATAGRAM_MAX];
-	uint64_t start = now_ns(), sent = 0, due;
+	uint64_t start = now_ns(), sent = 0, due, now;
 	uint32_t seq[FLOWS_MAX] = { 0 };
 	int s[FLOWS_MAX];
 	unsigned int i;
@@ -109,9 +109,12 @@ static uint64_t send_flows(const struct options *o, uint32_t run)
 		if (!sent++)
 			ready(o);
 		due = start + (uint64_t)((double)sent / o->rate * 1e9);
-		if (due > now_ns()) {
-			uint64_t ns = due - now_ns();
-			struct timespec t = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+		now = now_ns();
+		if (due > now) {
+			struct timespec t = {
+				(time_t)((due - now) / 1000000000u),
+				(long)((due - now) % 1000000000u),
+			};
 
 			nanosleep(&t, NULL);
 		}

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# lab: pv
+# long: pvh pv-6.12 pv-debug
+# Datagrams go through shared memory, whole and in order, once each, while their way changes; a flood holds up nobody; all is given back.
+# limit: 700
+flow=$work/vmc-flow
+"$cases/../flow/build" "$flow"
+serve g1 g2
+for guest in g1 g2; do
+	"$lab" put $guest "$flow" /usr/local/bin/vmc-flow
+	there $guest "vmc-flow serve --background"
+done
+assert_local g1 g2
+set_earning 1 1
+dmesg_mark g1 g2
+baseline g1 g2
+WAY=/sys/module/vmc/parameters/packets
+
+# What vmc-flow said last: a number after a word.
+said() { awk -v w="$2" '{ for (i = 1; i < NF; i++) if ($i == w) n = $(i + 1) } END { printf "%d\n", n }' "$work/$1.out"; }
+
+# Nothing but vmc-flow sends datagrams from one to the other: most of its own go through the ring, the rest comes before it is there.
+through() {	# NAME ADDRESS OPTIONS...
+	local name=$1 sent before vif
+	shift
+	before=$(vmc_chan g1 tx_packets)
+	vif=$(vif_bytes g1)
+	g1 "vmc-flow flow $*" >"$work/$name.out"
+	cat "$work/$name.out"
+	sent=$(said "$name" sent)
+	assert_ge "$sent" 100 "$name: datagrams"
+	assert_eq "$(said "$name" lost)" 0 "$name: lost"
+	assert_ge $(($(vmc_chan g1 tx_packets) - before)) $((sent * 8 / 10)) "$name: packets through shared memory, of $sent"
+	echo "$name: $(($(vif_bytes g1) - vif)) bytes on the vif"
+}
+through short "$(addr g2)" --seconds 4 --rate 200 --size 16:1400
+through long "$(addr g2)" --seconds 4 --rate 100 --size 1473:65000
+through v6 "$(addr6 g2)" --seconds 4 --rate 100 --size 16:65000
+assert_ge "$(json 'sum(e["tx_packets"] or 0 for c in d["channels"] for e in (c["a"], c["b"]))' channels)" 500 "packets that vmcctl tells of"
+
+# Both ways at once, and each way out of a ring and back into it.
+LIMIT=120 background up g1 "vmc-flow flow $(addr g2) --seconds 60 --rate 100 --size 16:20000"
+LIMIT=120 background down g2 "vmc-flow flow $(addr6 g1) --seconds 60 --rate 100 --size 16:20000"
+before=$(vmc_chan g1 tx_packets)
+for change in "echo tx >/sys/kernel/debug/vmc/switch" "echo rx >/sys/kernel/debug/vmc/switch" "echo off >$WAY; sleep 1; echo udp >$WAY" \
+	"rmmod vmc && modprobe vmc"; do
+	for guest in g1 g2; do
+		sleep 2
+		there $guest "$change"
+		wait_for 20 "connected $guest" "$guest to be connected"
+	done
+done
+finish up 90
+finish down 90
+for name in up down; do
+	assert_ge "$(said $name sent)" 1000 "$name: datagrams"
+	# a driver that goes may find the peer asleep
+	assert_le "$(said $name lost)" $(($(said $name sent) / 50)) "$name: lost, of $(said $name sent)"
+done
+assert_local g1 g2	# the last to be reloaded has a channel again
+
+# A flood: in order, and others get through meanwhile.
+LIMIT=60 background flood g1 "vmc-flow flood $(addr g2) --seconds 10 --size 1400"
+g1 "vmc-traffic run $(addr g2) --port $PORT --connections 2 --pattern both --ops none --min-bytes 100k --max-bytes 200k --timeout 40"
+g1 "vmc-flow pingpong $(addr g2) --seconds 1"
+finish flood 60
+assert_eq "$(said flood reordered)" 0 "reordered in the flood"
+assert_ge "$(said flood received)" 1000 "received of the flood"
+serve_clean g1 g2
+
+# Without traffic the rings go back.
+for guest in g1 g2; do wait_for 20 "there $guest 'cat /sys/kernel/debug/vmc/packets' | grep -qE '^ tx none'" "$guest without a packet ring"; done
+stop_traffic g1
+stop_traffic g2
+same_as_baseline g1 g2
+dmesg_clean g1 g2
