@@ -228,7 +228,7 @@ all_ready() {
 		fi
 		# and what an earlier case set is as it was
 		missing=$(there "$guest" "$STOP_TRAFFIC; [ -d /sys/module/vmc ] || modprobe vmc; cd /sys/module/vmc/parameters &&
-			echo 4 >min_calls && echo 16384 >min_bytes && echo 5 >idle_s || exit; [ -x /usr/local/bin/vmc-traffic ] || echo it")
+			echo 4 >min_calls && echo 16384 >min_bytes && echo 5 >idle_s && echo udp >packets || exit; [ -x /usr/local/bin/vmc-traffic ] || echo it")
 		[ -z "$missing" ] || put_traffic "$guest"
 	done
 	for guest in $(all_guests); do
