@@ -136,9 +136,11 @@ struct vmc_pkt_rx {
 	struct list_head look;		/* in the list of rings to look at */
 	u64 look_until;			/* local_clock() */
 	/* only the NAPI instance */
-	unsigned int batch;		/* packets at a time while sockets overflow, */
-	unsigned long gentle_until;	/* which they did shortly before; jiffies */
-	struct hrtimer gentle;		/* the next batch, if no CPU is idle before */
+	unsigned long gentle_until;	/* jiffies: sockets have overflowed shortly before, */
+	u32 gentle_ns;			/* so there is this time between batches */
+	unsigned long overflows;	/* so many had, on this CPU, */
+	int overflows_cpu;		/* when it was last looked */
+	struct hrtimer gentle;		/* that begins the next one */
 	/* changed under chan->mutex */
 	struct vmc_from __rcu *from[VMC_PKT_SOURCES];
 	unsigned long was;		/* slots that had an owner since the ring was given out */

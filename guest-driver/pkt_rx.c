@@ -22,10 +22,11 @@
 #define VMC_ASKS_MAX	32	/* questions about sources in a second */
 #define VMC_LINEAR	256	/* bytes of a long packet that are not in fragments */
 #define VMC_FRAG_ORDER	3
-#define VMC_GENTLE	(HZ / 10)	/* after a socket has overflowed */
-#define VMC_GENTLE_NS	NSEC_PER_MSEC	/* between batches then, if no CPU is idle */
-#define VMC_BATCH_MAX	48		/* packets at a time */
-#define VMC_BATCH_MIN	4
+#define VMC_GENTLE	HZ			/* after a socket has overflowed */
+#define VMC_GENTLE_MIN	(NSEC_PER_MSEC / 4)	/* between batches then */
+#define VMC_GENTLE_MAX	(16 * NSEC_PER_MSEC)
+#define VMC_BATCH	16		/* packets at a time then, */
+#define VMC_BATCH_BYTES	65536		/* if they are not longer than that together */
 
 static struct net_device *vmc_napi_dev;
 
@@ -252,7 +253,7 @@ static bool vmc_look_once(bool last)
 	spin_lock_bh(&vmc_looks_lock);
 	list_for_each_entry_safe(pr, tmp, &vmc_looks, look) {
 		over = now >= pr->look_until;
-		if (last || over)
+		if ((last || over) && !hrtimer_active(&pr->gentle))
 			vmc_ring_cons_wait(&pr->ring->cons);
 		else
 			vmc_ring_cons_disarm(&pr->ring->cons);
@@ -308,24 +309,31 @@ static unsigned long vmc_pkt_overflows(const struct vmc_pkt_rx *pr)
 /*
  * Softirqs come before tasks: packets that are received faster than they are read
  * cost their readers the CPU, and are dropped. While that happens they are received
- * a few at a time, when the CPU would be idle or some time has gone by. The others
- * stay in the ring, and in the end it is the sender who waits.
+ * a few at a time, with a pause in between that grows until it does not any more.
+ * The others stay in the ring, and in the end it is the sender who waits.
  */
 static int vmc_pkt_receive_gently(struct vmc_chan *ch, int budget)
 {
 	struct vmc_pkt_rx *pr = &ch->prx;
-	unsigned long before = vmc_pkt_overflows(pr);
-	bool gentle = time_before(jiffies, pr->gentle_until);
+	unsigned long overflows = vmc_pkt_overflows(pr);
+	u64 bytes = pr->ring->cons.cons;
 	int n;
 
-	if (!gentle)
-		pr->batch = VMC_BATCH_MAX;
-	n = vmc_pkt_receive(ch, min_t(int, budget, pr->batch), true);
-	if (vmc_pkt_overflows(pr) != before) {
+	/* since the last time: GRO may keep packets until a run is over */
+	if (pr->overflows_cpu == smp_processor_id() && pr->overflows != overflows) {
 		pr->gentle_until = jiffies + VMC_GENTLE;
-		pr->batch = max_t(unsigned int, n / 2, VMC_BATCH_MIN);
-	} else if (gentle && pr->batch < VMC_BATCH_MAX) {
-		pr->batch++;
+		pr->gentle_ns = min_t(u32, pr->gentle_ns * 2, VMC_GENTLE_MAX);
+	}
+	pr->overflows = overflows;
+	pr->overflows_cpu = smp_processor_id();
+	if (!time_before(jiffies, pr->gentle_until)) {
+		n = vmc_pkt_receive(ch, budget, true);
+		pr->gentle_ns = VMC_GENTLE_MIN;
+	} else {
+		for (n = 0; n < VMC_BATCH && pr->ring->cons.cons - bytes < VMC_BATCH_BYTES; n++)
+			if (!vmc_pkt_receive(ch, 1, true))
+				break;
+		pr->gentle_ns = max_t(u32, pr->gentle_ns - pr->gentle_ns / 16, VMC_GENTLE_MIN);
 	}
 	return n;
 }
@@ -349,10 +357,15 @@ static int vmc_pkt_poll(struct napi_struct *napi, int budget)
 	more = !pr->ended && vmc_ring_cons_arm(&r->cons);
 	if (more && !time_before(jiffies, pr->gentle_until))
 		return budget;
-	if (more)
-		hrtimer_start(&pr->gentle, ns_to_ktime(VMC_GENTLE_NS), HRTIMER_MODE_REL_SOFT);
-	/* while the instance is scheduled: whoever disables it then finds us in the list */
-	if (n)
+	if (more) {	/* no need of events */
+		vmc_ring_cons_disarm(&r->cons);
+		hrtimer_start(&pr->gentle, ns_to_ktime(pr->gentle_ns), HRTIMER_MODE_REL_SOFT);
+	}
+	/*
+	 * While the instance is scheduled: whoever disables it then finds us in the
+	 * list. If the only CPU is idle, the readers have read all there is.
+	 */
+	if (n && (!more || num_online_cpus() == 1))
 		vmc_look_begin(pr);
 	napi_complete_done(napi, n);
 	return n;
@@ -367,7 +380,9 @@ static enum hrtimer_restart vmc_pkt_gentle(struct hrtimer *timer)
 /* The peer has rung. Softirq. */
 void vmc_pkt_rx_event(struct vmc_chan *ch)
 {
-	if (smp_load_acquire(&ch->prx.on))	/* pairs with vmc_pkt_rx_open() */
+	if (!smp_load_acquire(&ch->prx.on))	/* pairs with vmc_pkt_rx_open() */
+		return;
+	if (!hrtimer_active(&ch->prx.gentle))	/* then it comes by itself */
 		napi_schedule(&ch->prx.napi);
 }
 

@@ -370,7 +370,8 @@ static struct vmc_src *vmc_src_find(struct vmc_pkt_tx *pt, const u8 *addr)
 	unsigned int i;
 
 	for (i = 0; i < VMC_PKT_SOURCES; i++)
-		if (!memcmp(pt->src[i].addr, addr, sizeof(pt->src[i].addr)))
+		if (pt->src[i].state != VMC_SRC_FREE &&
+		    !memcmp(pt->src[i].addr, addr, sizeof(pt->src[i].addr)))
 			return &pt->src[i];
 	return NULL;
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
 # The floors: how much faster than netfront, and how little of it Dom0 sees.
-# limit: 400
+# limit: 700
 "$cases/../../demo" --running --seconds 4 --rounds 3 --floors --json "$work/performance.json"
 cat "$work/performance.json"
