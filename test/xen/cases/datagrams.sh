@@ -3,11 +3,10 @@
 # long: pvh pv-6.12 pv-debug
 # Datagrams go through shared memory, whole and in order, once each, while their way changes; a flood holds up nobody; all is given back.
 # limit: 700
-flow=$work/vmc-flow
-"$cases/../flow/build" "$flow"
+for tool in flow dgram; do "$cases/../$tool/build" "$work/vmc-$tool"; done
 serve g1 g2
 for guest in g1 g2; do
-	"$lab" put $guest "$flow" /usr/local/bin/vmc-flow
+	for tool in flow dgram; do "$lab" put $guest "$work/vmc-$tool" /usr/local/bin/vmc-$tool; done
 	there $guest "vmc-flow serve --background"
 done
 assert_local g1 g2
@@ -15,6 +14,20 @@ set_earning 1 1
 dmesg_mark g1 g2
 baseline g1 g2
 WAY=/sys/module/vmc/parameters/packets
+
+# Every call returns over the ring what it returns over the network.
+g2 "vmc-dgram agent --background"
+for way in off udp; do
+	for guest in g1 g2; do there $guest "echo $way >$WAY"; done
+	before=$(vmc_chan g1 tx_packets)
+	for address in "$(addr g2)" "$(addr6 g2)"; do LIMIT=150 g1 "vmc-dgram check $address"; done >"$work/calls.$way"
+	through=$(($(vmc_chan g1 tx_packets) - before))
+	echo "$way: $(wc -l <"$work/calls.$way") lines, $through packets through shared memory"
+	if [ $way = off ]; then assert_eq $through 0 "packets, switched off"; else assert_ge $through 2000 "packets"; fi
+done
+assert_ge "$(wc -l <"$work/calls.udp")" 800 "lines"
+diff "$work/calls.off" "$work/calls.udp" || die "calls return something else over the ring"
+g2 "pkill -x vmc-dgram"
 
 # What vmc-flow said last: a number after a word.
 said() { awk -v w="$2" '{ for (i = 1; i < NF; i++) if ($i == w) n = $(i + 1) } END { printf "%d\n", n }' "$work/$1.out"; }
@@ -39,8 +52,8 @@ through v6 "$(addr6 g2)" --seconds 4 --rate 100 --size 16:65000
 assert_ge "$(json 'sum(e["tx_packets"] or 0 for c in d["channels"] for e in (c["a"], c["b"]))' channels)" 500 "packets that vmcctl tells of"
 
 # Both ways at once, and each way out of a ring and back into it.
-LIMIT=120 background up g1 "vmc-flow flow $(addr g2) --seconds 60 --rate 100 --size 16:20000"
-LIMIT=120 background down g2 "vmc-flow flow $(addr6 g1) --seconds 60 --rate 100 --size 16:20000"
+LIMIT=120 background up g1 "vmc-flow flow $(addr g2) --seconds 45 --rate 100 --size 16:20000"
+LIMIT=120 background down g2 "vmc-flow flow $(addr6 g1) --seconds 45 --rate 100 --size 16:20000"
 before=$(vmc_chan g1 tx_packets)
 for change in "echo tx >/sys/kernel/debug/vmc/switch" "echo rx >/sys/kernel/debug/vmc/switch" "echo off >$WAY; sleep 1; echo udp >$WAY" \
 	"rmmod vmc && modprobe vmc"; do
