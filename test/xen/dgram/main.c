@@ -253,9 +253,9 @@ int main(int argc, char **argv)
 			for (enum broken b = DUPLICATE; b <= DROP_CMSG; b++)
 				if (!strcmp(optarg, ways[b]))
 					broken = b;
-			if (broken)
-				break;
-			/* fall through */
+			if (!broken)
+				return usage();
+			break;
 		default:
 			return usage();
 		}
