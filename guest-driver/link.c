@@ -139,6 +139,34 @@ void vmc_link_for_each_chan(void (*fn)(struct vmc_chan *ch, void *arg), void *ar
 	spin_unlock_bh(&l->lock);
 }
 
+/*
+ * Before peers are forgotten: packets for @domid, or for anybody (DOMID_INVALID), go
+ * over the network from now on, behind those in rings, for a second at least.
+ */
+static void vmc_link_leave_packets(u32 domid, enum vmc_reason why)
+{
+	struct vmc_link *l = &vmc_link;
+	struct vmc_chan *ch, *next;
+	u32 last = 0;
+
+	for (;;) {
+		next = NULL;
+		spin_lock_bh(&l->lock);
+		list_for_each_entry(ch, &l->chans, node)
+			if (ch->id > last && (!next || ch->id < next->id) &&
+			    (domid == DOMID_INVALID || domid == ch->domid))
+				next = ch;
+		if (next)
+			kref_get(&next->ref);
+		spin_unlock_bh(&l->lock);
+		if (!next)
+			return;
+		last = next->id;
+		vmc_pkt_tx_stop(next, why);
+		vmc_chan_put(next);
+	}
+}
+
 static void vmc_link_closed(u32 id, u32 peer, enum vmc_reason why)
 {
 	struct vmc_l_chan_close m = {
@@ -379,6 +407,7 @@ static void vmc_link_attach(const struct vmc_l_attach *a)
 		return;
 	}
 	/* it names every peer anew, and can't know of one that left before it came */
+	vmc_link_leave_packets(DOMID_INVALID, VMC_R_NO_PEER);
 	vmc_peers_clear();
 	strscpy(hello.driver, VMC_VERSION, sizeof(hello.driver));
 	vmc_link_announce(l, &hello);
@@ -446,6 +475,7 @@ static void vmc_link_peer_del(const struct vmc_l_peer_del *m)
 	struct vmc_link *l = &vmc_link;
 	struct vmc_chan *ch;
 
+	vmc_link_leave_packets(m->domid, m->reason < VMC_R_MAX ? m->reason : VMC_R_PEER_GONE);
 	vmc_peer_del(m->domid);
 	vmc_vif_update();
 	spin_lock_bh(&l->lock);

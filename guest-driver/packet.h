@@ -113,10 +113,17 @@ int vmc_pkt_tx_addr(struct vmc_chan *ch, const struct vmc_c_addr_answer *m);
 void vmc_pkt_tx_space(struct vmc_chan *ch);
 void vmc_pkt_tx_leave(struct vmc_chan *ch, enum vmc_reason why);
 unsigned long vmc_pkt_tx_tidy(struct vmc_chan *ch);
+void vmc_pkt_tx_stop(struct vmc_chan *ch, enum vmc_reason why);
 void vmc_pkt_tx_show(struct vmc_chan *ch, struct seq_file *s);
 void vmc_pkt_tx_end(struct vmc_chan *ch, enum vmc_reason why);
 
 /* ---------------------------------------------------------- pkt_rx.c */
+
+/* What one side has learned about its waits; see poll.h. */
+struct vmc_poll {
+	u32 ns;
+	u32 waits;
+};
 
 /* One source address that the peer may send from. */
 struct vmc_from {
@@ -135,6 +142,8 @@ struct vmc_pkt_rx {
 	struct vmc_rxring *ring;	/* changes with the NAPI instance disabled */
 	struct list_head look;		/* in the list of rings to look at */
 	u64 look_until;			/* local_clock() */
+	u64 empty_since;		/* local_clock(); 0: packets wait, or none has come yet */
+	struct vmc_poll poll;
 	/* only the NAPI instance */
 	unsigned long gentle_until;	/* jiffies: sockets have overflowed shortly before, */
 	u32 gentle_ns;			/* so there is this time between batches */

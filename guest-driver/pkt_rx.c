@@ -17,6 +17,7 @@
 #include <net/busy_poll.h>
 #include <net/gro.h>
 
+#include "poll.h"
 #include "vmc.h"
 
 #define VMC_ASKS_MAX	32	/* questions about sources in a second */
@@ -215,16 +216,15 @@ static LIST_HEAD(vmc_looks);
 static DEFINE_SPINLOCK(vmc_looks_lock);
 static struct task_struct *vmc_looker;
 
-static u64 vmc_look_ns(void)
+/* Longer than a reader looks: the way to it through the stack, and back, comes on top. */
+static u64 vmc_look_max(void)
 {
-	return 5ull * READ_ONCE(vmc_poll_us) * NSEC_PER_USEC;
+	return 5 * vmc_poll_max();
 }
 
-/* The ring has been read empty, and asks for an event. Softirq. */
-static void vmc_look_begin(struct vmc_pkt_rx *pr)
+/* For @ns nanoseconds from now on. Softirq. */
+static void vmc_look_begin(struct vmc_pkt_rx *pr, u64 ns)
 {
-	u64 ns = vmc_look_ns();
-
 	if (!ns)
 		return;
 	spin_lock(&vmc_looks_lock);
@@ -353,20 +353,28 @@ static int vmc_pkt_poll(struct napi_struct *napi, int budget)
 	n = vmc_pkt_receive_gently(ch, budget - 1);
 	if (vmc_ring_cons_notify(&r->cons))
 		vmc_chan_bell_space(ch, r->id);
+	if (n && pr->empty_since) {
+		vmc_poll_learn(&pr->poll, local_clock() - pr->empty_since, vmc_look_max());
+		pr->empty_since = 0;
+	}
 	/* an event after this finds the instance scheduled, and it runs again */
 	more = !pr->ended && vmc_ring_cons_arm(&r->cons);
 	if (more && !time_before(jiffies, pr->gentle_until))
 		return budget;
-	if (more) {	/* no need of events */
+	/* while the instance is scheduled: whoever disables it then finds us in the list */
+	if (more) {
 		vmc_ring_cons_disarm(&r->cons);
 		hrtimer_start(&pr->gentle, ns_to_ktime(pr->gentle_ns), HRTIMER_MODE_REL_SOFT);
+		/* if the only CPU is idle, the readers have read all there is */
+		if (num_online_cpus() == 1)
+			vmc_look_begin(pr, vmc_look_max());
+	} else {
+		hrtimer_try_to_cancel(&pr->gentle);
+		if (n) {
+			pr->empty_since = local_clock();
+			vmc_look_begin(pr, vmc_poll_budget(&pr->poll, vmc_look_max()));
+		}
 	}
-	/*
-	 * While the instance is scheduled: whoever disables it then finds us in the
-	 * list. If the only CPU is idle, the readers have read all there is.
-	 */
-	if (n && (!more || num_online_cpus() == 1))
-		vmc_look_begin(pr);
 	napi_complete_done(napi, n);
 	return n;
 }

@@ -612,9 +612,14 @@ static bool vmc_pkt_takes(struct vmc_chan *ch, const u8 *addr, const struct vmc_
 	return takes;
 }
 
-/* Lock held. 0: the packet is done with; 1: it is waiting; 2: it is the network's; or an errno. */
-enum { VMC_PKT_IN, VMC_PKT_WAITS, VMC_PKT_REMOTE };
+/* What has become of a packet, if not an errno: then it is to be dropped. */
+enum {
+	VMC_PKT_IN,		/* it is in the ring */
+	VMC_PKT_WAITS,		/* it waits */
+	VMC_PKT_REMOTE,		/* it is the network's */
+};
 
+/* Lock held. */
 static int vmc_pkt_put(struct vmc_chan *ch, struct vmc_src *src, struct sk_buff *skb,
 		       const struct nf_hook_state *state)
 {
@@ -899,6 +904,15 @@ void vmc_pkt_tx_show(struct vmc_chan *ch, struct seq_file *s)
 				   source[src->state], src->queued, src->refusals);
 	}
 	spin_unlock_bh(&pt->lock);
+}
+
+/* Returns when the ring has been left. Process context. */
+void vmc_pkt_tx_stop(struct vmc_chan *ch, enum vmc_reason why)
+{
+	mutex_lock(&ch->mutex);
+	if (!ch->dead && ch->ptx.ring)
+		vmc_pkt_do_leave(ch, why, VMC_PKT_TX_NONE);
+	mutex_unlock(&ch->mutex);
 }
 
 /* The channel ends. chan->mutex. */

@@ -577,7 +577,7 @@ static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 copied, u32 peek
 	u64 start = local_clock();
 
 	if (!local ||
-	    !vmc_rx_poll(conn, copied, peeked, start, vmc_poll_budget(&conn->rx_poll))) {
+	    !vmc_rx_poll(conn, copied, peeked, start, vmc_poll_budget(&conn->rx_poll, vmc_poll_max()))) {
 		add_wait_queue(sk_sleep(sk), &wait);
 		sk_set_bit(SOCKWQ_ASYNC_WAITDATA, sk);
 		smp_mb();	/* pairs with skwq_has_sleeper() */
@@ -587,7 +587,7 @@ static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 copied, u32 peek
 		remove_wait_queue(sk_sleep(sk), &wait);
 	}
 	if (local)
-		vmc_poll_learn(&conn->rx_poll, local_clock() - start);
+		vmc_poll_learn(&conn->rx_poll, local_clock() - start, vmc_poll_max());
 }
 
 /* Copies from the ring to the caller. Bytes, or -EFAULT. */

@@ -52,9 +52,10 @@ through v6 "$(addr6 g2)" --seconds 4 --rate 100 --size 16:65000
 assert_ge "$(json 'sum(e["tx_packets"] or 0 for c in d["channels"] for e in (c["a"], c["b"]))' channels)" 500 "packets that vmcctl tells of"
 
 # Both ways at once, and each way out of a ring and back into it.
-LIMIT=120 background up g1 "vmc-flow flow $(addr g2) --seconds 45 --rate 100 --size 16:20000"
-LIMIT=120 background down g2 "vmc-flow flow $(addr6 g1) --seconds 45 --rate 100 --size 16:20000"
-before=$(vmc_chan g1 tx_packets)
+LIMIT=120 background up g1 "vmc-flow flow $(addr g2) --seconds 50 --rate 100 --size 16:20000"
+LIMIT=120 background down g2 "vmc-flow flow $(addr6 g1) --seconds 50 --rate 100 --size 16:20000"
+sleep 3
+dom0 "systemctl restart vmcd"
 for change in "echo tx >/sys/kernel/debug/vmc/switch" "echo rx >/sys/kernel/debug/vmc/switch" "echo off >$WAY; sleep 1; echo udp >$WAY" \
 	"rmmod vmc && modprobe vmc"; do
 	for guest in g1 g2; do
@@ -71,6 +72,24 @@ for name in up down; do
 	assert_le "$(said $name lost)" $(($(said $name sent) / 50)) "$name: lost, of $(said $name sent)"
 done
 assert_local g1 g2	# the last to be reloaded has a channel again
+
+# With `all`, whatever IP it is: echo requests, and TCP that stays TCP, in large segments.
+for guest in g1 g2; do there $guest "echo all >$WAY"; done
+set_earning 1 1
+g1 "ping -c 3 -i 0.3 $(addr g2) >/dev/null"
+before=$(vmc_chan g1 tx_packets)
+g1 "ping -c 5 -i 0.3 $(addr g2) && ping -c 5 -i 0.3 $(addr6 g2)" >"$work/ping.out"
+assert_ge $(($(vmc_chan g1 tx_packets) - before)) 5 "echo requests through shared memory"
+assert_eq "$(grep -c ' 0% packet loss' "$work/ping.out")" 2 "pings without loss"
+background pings g1 "ping -q -c 100 -i 0.2 $(addr g2)"	# keeps the ring, while no connection earns one
+wait_for 10 "g1 'grep -q \"tx source.*10.77.0.11 local\" /sys/kernel/debug/vmc/packets'" "packets in a ring"
+set_earning 4000000000 4000000000
+before=$(vmc_chan g1 tx_packets)
+g1 "vmc-traffic run $(addr g2) --port $PORT --connections 4 --pattern both,stream --ops none --min-bytes 500k --max-bytes 900k --timeout 40"
+assert_ge $(($(vmc_chan g1 tx_packets) - before)) 100 "segments through shared memory"
+finish pings 60
+for guest in g1 g2; do there $guest "echo udp >$WAY"; done
+set_earning 1 1
 
 # A flood: in order, and others get through meanwhile.
 LIMIT=60 background flood g1 "vmc-flow flood $(addr g2) --seconds 10 --size 1400"
