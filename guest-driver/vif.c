@@ -110,14 +110,12 @@ static unsigned int vmc_vif_out_v4(void *priv, struct sk_buff *skb,
 				   const struct nf_hook_state *state)
 {
 	struct vmc_hop hop = { .dev = state->out };
-	const struct iphdr *iph;
+	const struct iphdr *iph = ip_hdr(skb);
 	struct vmc_peer *peer;
 
-	if (!vmc_vif_is_ours(hop.dev))
-		return NF_ACCEPT;
-	iph = ip_hdr(skb);
-	if ((vmc_packets == VMC_PACKETS_UDP && iph->protocol != IPPROTO_UDP) ||
-	    ip_is_fragment(iph))
+	/* first what costs TCP least */
+	if ((READ_ONCE(vmc_packets) == VMC_PACKETS_UDP && iph->protocol != IPPROTO_UDP) ||
+	    ip_is_fragment(iph) || !vmc_vif_is_ours(hop.dev))
 		return NF_ACCEPT;
 	peer = vmc_hop_v4(skb, &hop);
 	return peer ? vmc_vif_out(skb, state, peer, &hop) : NF_ACCEPT;
@@ -127,11 +125,11 @@ static unsigned int vmc_vif_out_v6(void *priv, struct sk_buff *skb,
 				   const struct nf_hook_state *state)
 {
 	struct vmc_hop hop = { .dev = state->out };
+	u8 proto = ipv6_hdr(skb)->nexthdr;
 	struct vmc_peer *peer;
 
-	if (!vmc_vif_is_ours(hop.dev) ||
-	    (vmc_packets == VMC_PACKETS_UDP && ipv6_hdr(skb)->nexthdr != IPPROTO_UDP) ||
-	    ipv6_hdr(skb)->nexthdr == NEXTHDR_FRAGMENT)
+	if ((READ_ONCE(vmc_packets) == VMC_PACKETS_UDP && proto != IPPROTO_UDP) ||
+	    proto == NEXTHDR_FRAGMENT || !vmc_vif_is_ours(hop.dev))
 		return NF_ACCEPT;
 	peer = vmc_hop_v6(skb, &hop);
 	return peer ? vmc_vif_out(skb, state, peer, &hop) : NF_ACCEPT;
