@@ -119,12 +119,6 @@ void vmc_pkt_tx_end(struct vmc_chan *ch, enum vmc_reason why);
 
 /* ---------------------------------------------------------- pkt_rx.c */
 
-/* What one side has learned about its waits; see poll.h. */
-struct vmc_poll {
-	u32 ns;
-	u32 waits;
-};
-
 /* One source address that the peer may send from. */
 struct vmc_from {
 	struct rcu_head rcu;
@@ -143,7 +137,8 @@ struct vmc_pkt_rx {
 	struct list_head look;		/* in the list of rings to look at */
 	u64 look_until;			/* local_clock() */
 	u64 empty_since;		/* local_clock(); 0: packets wait, or none has come yet */
-	struct vmc_poll poll;
+	u32 look_ns;			/* how long it pays to look, 0 if it does not */
+	u32 waits;
 	/* only the NAPI instance */
 	unsigned long gentle_until;	/* jiffies: sockets have overflowed shortly before, */
 	u32 gentle_ns;			/* so there is this time between batches */

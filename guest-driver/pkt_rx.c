@@ -23,6 +23,7 @@
 #define VMC_ASKS_MAX	32	/* questions about sources in a second */
 #define VMC_LINEAR	256	/* bytes of a long packet that are not in fragments */
 #define VMC_FRAG_ORDER	3
+#define VMC_LOOK_MIN	(20 * NSEC_PER_USEC)
 #define VMC_GENTLE	HZ			/* after a socket has overflowed */
 #define VMC_GENTLE_MIN	(NSEC_PER_MSEC / 4)	/* between batches then */
 #define VMC_GENTLE_MAX	(16 * NSEC_PER_MSEC)
@@ -222,6 +223,26 @@ static u64 vmc_look_max(void)
 	return 5 * vmc_poll_max();
 }
 
+/* The ring was empty for @took nanoseconds. One long wait among short ones means little. */
+static void vmc_look_learn(struct vmc_pkt_rx *pr, u64 took)
+{
+	u64 max = vmc_look_max();
+
+	pr->look_ns = took > max ? pr->look_ns / 4 * 3 : min(max, 2 * took);
+	if (pr->look_ns < VMC_LOOK_MIN)
+		pr->look_ns = 0;
+}
+
+/* How long to look now. It is tried again at every eighth time, as before a reader sleeps. */
+static u64 vmc_look_budget(struct vmc_pkt_rx *pr)
+{
+	u64 max = vmc_look_max();
+
+	if (pr->look_ns)
+		return min_t(u64, pr->look_ns, max);
+	return ++pr->waits % VMC_POLL_PROBE ? 0 : max;
+}
+
 /* For @ns nanoseconds from now on. Softirq. */
 static void vmc_look_begin(struct vmc_pkt_rx *pr, u64 ns)
 {
@@ -354,7 +375,7 @@ static int vmc_pkt_poll(struct napi_struct *napi, int budget)
 	if (vmc_ring_cons_notify(&r->cons))
 		vmc_chan_bell_space(ch, r->id);
 	if (n && pr->empty_since) {
-		vmc_poll_learn(&pr->poll, local_clock() - pr->empty_since, vmc_look_max());
+		vmc_look_learn(pr, local_clock() - pr->empty_since);
 		pr->empty_since = 0;
 	}
 	/* an event after this finds the instance scheduled, and it runs again */
@@ -372,7 +393,7 @@ static int vmc_pkt_poll(struct napi_struct *napi, int budget)
 		hrtimer_try_to_cancel(&pr->gentle);
 		if (n) {
 			pr->empty_since = local_clock();
-			vmc_look_begin(pr, vmc_poll_budget(&pr->poll, vmc_look_max()));
+			vmc_look_begin(pr, vmc_look_budget(pr));
 		}
 	}
 	napi_complete_done(napi, n);

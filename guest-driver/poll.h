@@ -22,17 +22,19 @@ static inline u64 vmc_poll_max(void)
 	return (u64)READ_ONCE(vmc_poll_us) * NSEC_PER_USEC;
 }
 
-/* Nanoseconds to look before this wait, @max at most. */
-static inline u64 vmc_poll_budget(struct vmc_poll *p, u64 max)
+/* Nanoseconds to look before this wait; @now as from local_clock(). */
+static inline u64 vmc_poll_budget(struct vmc_poll *p)
 {
 	if (p->ns)
-		return min_t(u64, p->ns, max);
-	return ++p->waits % VMC_POLL_PROBE ? 0 : max;
+		return min_t(u64, p->ns, vmc_poll_max());
+	return ++p->waits % VMC_POLL_PROBE ? 0 : vmc_poll_max();
 }
 
-/* The wait took @took nanoseconds in all; more than @max is none to look for. */
-static inline void vmc_poll_learn(struct vmc_poll *p, u64 took, u64 max)
+/* The wait took @took nanoseconds in all. */
+static inline void vmc_poll_learn(struct vmc_poll *p, u64 took)
 {
+	u64 max = vmc_poll_max();
+
 	if (took > max)
 		p->ns = 0;
 	else if (took > p->ns)

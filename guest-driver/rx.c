@@ -574,10 +574,10 @@ static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 copied, u32 peek
 	DEFINE_WAIT_FUNC(wait, vmc_woken);
 	bool local = rcu_access_pointer(conn->rx);
 	struct sock *sk = conn->sk;
-	u64 start = local_clock(), max = vmc_poll_max();
+	u64 start = local_clock();
 
 	if (!local ||
-	    !vmc_rx_poll(conn, copied, peeked, start, vmc_poll_budget(&conn->rx_poll, max))) {
+	    !vmc_rx_poll(conn, copied, peeked, start, vmc_poll_budget(&conn->rx_poll))) {
 		add_wait_queue(sk_sleep(sk), &wait);
 		sk_set_bit(SOCKWQ_ASYNC_WAITDATA, sk);
 		smp_mb();	/* pairs with skwq_has_sleeper() */
@@ -587,7 +587,7 @@ static void vmc_rx_wait(struct vmc_conn *conn, long *timeo, u32 copied, u32 peek
 		remove_wait_queue(sk_sleep(sk), &wait);
 	}
 	if (local)
-		vmc_poll_learn(&conn->rx_poll, local_clock() - start, max);
+		vmc_poll_learn(&conn->rx_poll, local_clock() - start);
 }
 
 /* Copies from the ring to the caller. Bytes, or -EFAULT. */

@@ -505,7 +505,7 @@ static int vmc_tx_wait(struct vmc_conn *conn, u32 want, long *timeo)
 	DEFINE_WAIT_FUNC(wait, vmc_woken);
 	struct sock *sk = conn->sk;
 	struct vmc_txring *t;
-	u64 budget = vmc_poll_budget(&conn->tx_poll, vmc_poll_max()), start = local_clock();
+	u64 budget = vmc_poll_budget(&conn->tx_poll), start = local_clock();
 	bool full;
 	int err = 0;
 
@@ -542,7 +542,7 @@ static int vmc_tx_wait(struct vmc_conn *conn, u32 want, long *timeo)
 		sk_clear_bit(SOCKWQ_ASYNC_NOSPACE, sk);
 	remove_wait_queue(sk_sleep(sk), &wait);
 learn:
-	vmc_poll_learn(&conn->tx_poll, local_clock() - start, vmc_poll_max());
+	vmc_poll_learn(&conn->tx_poll, local_clock() - start);
 	return err;
 }
 

@@ -366,6 +366,12 @@ enum vmc_settle {
 	VMC_SETTLED,		/* there is none */
 };
 
+/* What one side has learned about its waits; see poll.h. */
+struct vmc_poll {
+	u32 ns;
+	u32 waits;
+};
+
 /* One TCP socket that we watch. Holds a reference on it. */
 struct vmc_conn {
 	struct hlist_node by_sk;
