@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 from . import cache, qemu
 from .util import die_with_parent, read_json, write_json
@@ -47,7 +48,8 @@ def main(run, lock_fd, lifeline):
             end.close()
         write_json(os.path.join(run, "pids.json"),
                    {"supervisor": os.getpid(), **{name: process.pid for name, process in qemus.items()}})
-        reason = _watch(qemus, wake_r, lifeline)
+        with open(os.path.join(spec["logs"], "cpu.txt"), "w", buffering=1, encoding="ascii") as log:
+            reason = _watch(qemus, wake_r, lifeline, log)
     finally:
         _end(qemus)
         for path in spec["scratch"]:
@@ -58,10 +60,37 @@ def main(run, lock_fd, lifeline):
     return 0
 
 
-def _watch(qemus, wake, lifeline):
+def _busy(process):
+    """CPU seconds of each thread of a QEMU, by its name and number, and what the thread does now (R runs, S sleeps, D waits for a disk)."""
+    threads = {}
+    for number in os.listdir(f"/proc/{process.pid}/task"):
+        with open(f"/proc/{process.pid}/task/{number}/stat", encoding="ascii") as file:
+            name, rest = file.read().partition("(")[2].rsplit(")", 1)
+        fields = rest.split()
+        threads[f"{name.replace(' ', '-')}.{number}"] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), fields[0]
+    return threads
+
+
+def _sample(qemus, before, log):
+    """One line for each QEMU: how much of a second each thread used. Tells a machine that stands still from one that is busy."""
+    for name, process in qemus.items():
+        try:
+            now = _busy(process)
+        except OSError:  # it, or a thread of it, has just ended
+            continue
+        used = " ".join(f"{thread} {seconds - before[name][thread][0]:.2f}{state}" for thread, (seconds, state) in now.items()
+                        if thread in before.get(name, ()))
+        print(f"{time.strftime('%H:%M:%S')} {name} {used}", file=log)
+        before[name] = now
+
+
+def _watch(qemus, wake, lifeline, log):
     watched = [wake, lifeline]
+    before = {}
     while True:
-        readable, _, _ = select.select(watched, [], [])
+        readable, _, _ = select.select(watched, [], [], 1)
+        if not readable:
+            _sample(qemus, before, log)
         if lifeline in readable:
             if os.read(lifeline, 16) != b"ready":
                 return "`lab up` died before the lab was ready"
