@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
-# long: pvh pv-6.12 pv-debug
+# long: pvh pv-smp pv-6.12 pv-debug
 # A guest that boots loads the driver by itself, connects, and is shown.
 # limit: 400
 version=$(g1 "modinfo -F version vmc")

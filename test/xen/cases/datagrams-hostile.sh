@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# long: pv pv-6.12 pv-debug
+# long: pv pv-smp pv-6.12 pv-debug
 # A guest that lies in its packet ring loses its channel; the victim's kernel is clean, and its other traffic goes on.
 # limit: 500
 "$cases/../../../guest-driver/build" --strip "$("$lab" kver)" "$work/driver" VMC_HOSTILE=y >"$work/build.log" 2>&1 ||

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
-# long: pvh pv-6.12 pv-debug
+# long: pvh pv-smp pv-6.12 pv-debug
 # Datagrams go through shared memory, whole and in order, once each, while their way changes; a flood holds up nobody; all is given back.
 # limit: 700
 for tool in flow dgram; do "$cases/../$tool/build" "$work/vmc-$tool"; done

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
-# long: pvh pv-6.12 pv-debug
+# long: pvh pv-smp pv-6.12 pv-debug
 # Connections that were open before the driver was loaded go through shared memory; idle ones give their rings back.
 # limit: 400
 for guest in g1 g2; do there $guest "rmmod vmc"; done

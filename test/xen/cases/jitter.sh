@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
 # A driver that is held up at random where what others do meanwhile matters loses nothing.
+# long: pv-smp
 # limit: 300
 "$cases/../../../guest-driver/build" --strip "$("$lab" kver)" "$work/driver" VMC_JITTER=y >"$work/build.log" 2>&1 ||
 	{ cat "$work/build.log"; die "no driver"; }

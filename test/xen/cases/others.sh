@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
-# long: pvh pv-6.12 pv-debug
+# long: pvh pv-smp pv-6.12 pv-debug
 # A socket that kTLS, sockmap, KCM, TCP_REPAIR and others take while it is local is let go first; nbd uses it as it is.
 # limit: 300
 claim=$work/vmc-claim

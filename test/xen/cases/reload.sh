@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# long: pv pvh pv-6.12 pv-debug
+# long: pv pvh pv-smp pv-6.12 pv-debug
 # The driver is unloaded and loaded on either side under load: nothing is lost, new connections become local again.
 # limit: 600
 serve g1 g2

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
-# long: pvh pv-6.12 pv-debug
+# long: pvh pv-smp pv-6.12 pv-debug
 # Random scripts of socket calls return over VMC, with forced switches, what they return over TCP.
 # limit: 1600
 script=$work/vmc-script

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
-# long: pvh pv-6.12 pv-debug
+# long: pvh pv-smp pv-6.12 pv-debug
 # A bulk stream goes through shared memory, over IPv4, IPv6 and a v4-mapped server; vifs see next to nothing of it.
 # limit: 400
 serve g2

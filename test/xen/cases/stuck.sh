@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
-# long: pv-debug
+# long: pv-smp pv-debug
 # Calls stuck in page faults that never end hold up their own connections, and neither the channel nor its end.
 # limit: 300
 ANSWER=7701

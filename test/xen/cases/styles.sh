@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# long: pv pvh pv-6.12 pv-debug
+# long: pv pvh pv-smp pv-6.12 pv-debug
 # Every way to read and write a socket, in every pattern, checked byte for byte.
 # limit: 400
 serve g1 g2

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv pvh
-# long: pv-6.12 pv-debug
+# long: pv-smp pv-6.12 pv-debug
 # A thousand connections, opened from both sides at once, sizes, patterns and styles mixed; then nothing is left.
 # limit: 450
 serve g1 g2

@@ -40,7 +40,8 @@ GUEST = """udev kmod openssh-server iproute2 procps psmisc ethtool iperf3 sockpe
     redis-server redis-tools stress-ng""".split()
 
 # What guests have besides with --programs.
-PROGRAMS = """caddy hey libmemcached-tools memcached netpipe-tcp nginx-light nodejs postgresql-15 wrk""".split()
+PROGRAMS = """caddy chrony dnsmasq-base dnsperf hey libmemcached-tools memcached netpipe-tcp nginx-light ngtcp2-client ngtcp2-server
+    nodejs postgresql-15 wrk""".split()
 
 
 def sources():
