@@ -3,6 +3,7 @@
 
 #include "chan.h"
 #include "link.h"
+#include "quarantine.h"
 #include "stats.h"
 #include "varlink_text.h"
 #include "vmc_version.h"
@@ -98,8 +99,10 @@ static bool has_device(const struct vmc_guest *g)
 static json_t *guest_json(struct vmc_guest *g)
 {
 	json_t *o = json_object(), *macs = json_array(), *bridges = json_array();
+	json_t *quarantined = json_array();
 	char uuid[VMC_UUID_TEXT], mac[18];
 	struct vmc_chan_end *e;
+	struct vmc_guest *other;
 	unsigned int up = 0;
 	int err = 0;
 
@@ -114,6 +117,9 @@ static json_t *guest_json(struct vmc_guest *g)
 		append(macs, json_string(mac), &err);
 		append(bridges, json_string(g->vifs.vif[i].bridge), &err);
 	}
+	TAILQ_FOREACH(other, &g->d->guests, entry)
+		if (vmc_quarantine_has(g, other))
+			append(quarantined, json_string(other->name), &err);
 	set(o, "domid", json_integer(g->domid), &err);
 	set(o, "name", json_string(g->name), &err);
 	set(o, "uuid", json_string(uuid), &err);
@@ -124,6 +130,7 @@ static json_t *guest_json(struct vmc_guest *g)
 	set(o, "macs", macs, &err);
 	set(o, "bridges", bridges, &err);
 	set(o, "channels", json_integer(up), &err);
+	set(o, "quarantined", quarantined, &err);
 	if (err) {
 		json_decref(o);
 		return NULL;

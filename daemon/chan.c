@@ -3,6 +3,7 @@
 
 #include "link.h"
 #include "peer.h"
+#include "quarantine.h"
 #include "vmcd.h"
 
 #include <errno.h>
@@ -436,6 +437,17 @@ int vmc_chan_on_up(struct vmc_guest *g, const union vmc_any_msg *m)
 	return 0;
 }
 
+/* One of the two says why it ends. */
+static void end_by(struct vmc_chan_end *e, uint32_t untrusted_reason)
+{
+	enum vmc_reason reason = checked_reason(untrusted_reason);
+	struct vmc_chan_end *other = vmc_chan_other(e);
+
+	if (reason == VMC_R_PROTOCOL && other->guest && e->chan->phase != VMC_PHASE_CLOSING)
+		vmc_quarantine_note(e->guest, other->guest);
+	chan_close(e->chan, reason);
+}
+
 int vmc_chan_on_closed(struct vmc_guest *g, const union vmc_any_msg *m)
 {
 	struct vmc_chan_end *e = vmc_chan_end(g, m->h.id);
@@ -447,7 +459,7 @@ int vmc_chan_on_closed(struct vmc_guest *g, const union vmc_any_msg *m)
 	if (e->chan->phase == VMC_PHASE_CLOSING)
 		try_finish(e->chan);
 	else
-		chan_close(e->chan, checked_reason(m->chan_close.reason));
+		end_by(e, m->chan_close.reason);
 	return 0;
 }
 
@@ -456,7 +468,7 @@ int vmc_chan_on_close(struct vmc_guest *g, const union vmc_any_msg *m)
 	struct vmc_chan_end *e = vmc_chan_end(g, m->h.id);
 
 	if (e && e->told)
-		chan_close(e->chan, checked_reason(m->chan_close.reason));
+		end_by(e, m->chan_close.reason);
 	return 0;
 }
 

@@ -2,6 +2,7 @@
 #include "policy.h"
 
 #include "link.h"
+#include "quarantine.h"
 
 #include <string.h>
 
@@ -37,6 +38,8 @@ bool vmc_policy_may_pair(const struct vmc_guest *a, const struct vmc_guest *b,
 		*why = "the same guest";
 	else if (!vmc_link_ready(a) || !vmc_link_ready(b))
 		*why = "no link to both";
+	else if (vmc_quarantine_has(a, b))
+		*why = "in quarantine for violations of the protocol";
 	else if (!vmc_policy_macs(a, b, mac) || !vmc_policy_macs(b, a, mac))
 		*why = "no bridge in common, or their MACs are not their own";
 	return !*why;

@@ -4,6 +4,7 @@
 #include "chan.h"
 #include "link.h"
 #include "peer.h"
+#include "quarantine.h"
 #include "stats.h"
 
 #include <errno.h>
@@ -19,6 +20,8 @@ static const struct vmcd_timing default_timing = {
 	.chan_recover = 5000,
 	.chan_retry = 1000,
 	.stats = 1000,
+	.violations = 600 * 1000,
+	.quarantine = 600 * 1000,
 	.front = 250,
 };
 
@@ -138,6 +141,9 @@ int vmcd_new(struct vmcd **ret, struct event_base *base, struct vmc_xen *xen)
 	err = vmc_stats_new(d);
 	if (err)
 		goto fail;
+	err = vmc_quarantine_new(d);
+	if (err)
+		goto fail;
 	err = vmc_guest_start(d);
 	if (err)
 		goto fail;
@@ -163,6 +169,7 @@ void vmcd_free(struct vmcd *d)
 		}
 		vmc_guest_free(g);
 	}
+	vmc_quarantine_free(d);
 	vmc_stats_free(d);
 	if (d->evtchn_event)
 		event_free(d->evtchn_event);

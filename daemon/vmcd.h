@@ -5,7 +5,7 @@
  * Who calls whom: guest.c follows domains and their XenStore nodes and owns
  * struct vmc_guest; link.c moves messages between vmcd and one guest and hands
  * each to chan.c or stats.c; peer.c tells guests about each other, asking
- * policy.c; control.c and api.c serve the operator.
+ * policy.c, which asks quarantine.c; control.c and api.c serve the operator.
  *
  * Nothing that a guest does is acted on in the middle of something else: a link
  * that has to go is only marked (vmc_link_fail), and the deferred step
@@ -23,6 +23,7 @@
 
 struct event;
 struct event_base;
+struct vmc_quarantine;
 struct vmc_stats;
 
 struct vmcd_timing {		/* milliseconds; tests make them short */
@@ -30,6 +31,8 @@ struct vmcd_timing {		/* milliseconds; tests make them short */
 	unsigned int chan_recover;	/* for the other end of a channel that outlived vmcd */
 	unsigned int chan_retry;	/* before a failed pair is tried again */
 	unsigned int stats;		/* for guests to answer STATS_REQ */
+	unsigned int violations;	/* of the protocol by a pair: so many in this time... */
+	unsigned int quarantine;	/* ...bring it there for so long, the first time */
 	unsigned int front;		/* between looks at a frontend that changes too often */
 };
 
@@ -50,6 +53,7 @@ struct vmcd {
 	bool reap_due;			/* a link is marked as failed */
 
 	struct vmc_stats *stats;
+	struct vmc_quarantine *quarantine;
 	struct event *deferred;
 	struct event *store_event;
 	struct event *store_more;

@@ -146,6 +146,7 @@ static const void *guest(struct decoder *d, const json_t *json)
 	g->macs = texts(d, json, "macs");
 	g->bridges = texts(d, json, "bridges");
 	g->channels = small(d, json, "channels");
+	g->quarantined = texts(d, json, "quarantined");
 	return g;
 }
 

@@ -87,6 +87,7 @@ struct vmc_guest {
 	const char *const *macs;	/* ended by NULL */
 	const char *const *bridges;	/* ended by NULL */
 	uint32_t channels;		/* that are up */
+	const char *const *quarantined;	/* guests it has no channel with for a while; ended by NULL */
 };
 
 /* One end of a channel as its guest reports it; 0 everywhere if it did not. */

@@ -13,6 +13,7 @@ static void write_guest(struct writer *w, const struct vmc_guest *g)
 	writer_number(w, "channels", "CHANNELS", g->channels);
 	writer_strings(w, "macs", NULL, g->macs);
 	writer_strings(w, "bridges", NULL, g->bridges);
+	writer_strings(w, "quarantined", NULL, g->quarantined);
 	writer_string(w, "error", "ERROR", g->error);
 }
 
@@ -27,6 +28,7 @@ static void write_guest_details(struct writer *w, const struct vmc_guest *g)
 	writer_number(w, "channels", "Channels", g->channels);
 	writer_strings(w, "macs", "MAC", g->macs);
 	writer_strings(w, "bridges", "Bridge", g->bridges);
+	writer_strings(w, "quarantined", g->quarantined[0] ? "Quarantined" : NULL, g->quarantined);
 	writer_string(w, "error", g->error[0] ? "Error" : NULL, g->error);
 }
 

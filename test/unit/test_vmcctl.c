@@ -75,6 +75,7 @@ static void test_list(void **state)
 	       "      \"channels\": 0,\n"
 	       "      \"macs\": [\"00:16:3e:00:00:03\"],\n"
 	       "      \"bridges\": [\"xenbr0\"],\n"
+	       "      \"quarantined\": [],\n"
 	       "      \"error\": \"\"\n"
 	       "    }\n"
 	       "  ]\n"
@@ -106,15 +107,16 @@ static void test_show(void **state)
 {
 	(void)state;
 	expect(ANSWER_DETAILS, ARGS("show", "web1"),
-	       "Domain:    4\n"
-	       "Name:      web1\n"
-	       "UUID:      6f1c7a52-8a0e-4b57-9f7e-000000000001\n"
-	       "State:     connected\n"
-	       "Driver:    0.1.0\n"
-	       "Protocol:  1\n"
-	       "Channels:  1\n"
-	       "MAC:       00:16:3e:00:00:01 00:16:3e:00:00:02\n"
-	       "Bridge:    xenbr0 xenbr1\n"
+	       "Domain:       4\n"
+	       "Name:         web1\n"
+	       "UUID:         6f1c7a52-8a0e-4b57-9f7e-000000000001\n"
+	       "State:        connected\n"
+	       "Driver:       0.1.0\n"
+	       "Protocol:     1\n"
+	       "Channels:     1\n"
+	       "MAC:          00:16:3e:00:00:01 00:16:3e:00:00:02\n"
+	       "Bridge:       xenbr0 xenbr1\n"
+	       "Quarantined:  db mail\n"
 	       "\n"
 	       "Driver\n"
 	       "Answered:         yes\n"
@@ -194,7 +196,7 @@ static void test_hostile_names(void **state)
 #define GUEST(name, error)							\
 	"{\"domid\":1,\"name\":\"" name "\",\"uuid\":\"\",\"state\":\"refused\","	\
 	"\"driver\":\"\",\"protocol\":0,\"error\":\"" error "\",\"macs\":[],"	\
-	"\"bridges\":[],\"channels\":0}"
+	"\"bridges\":[],\"channels\":0,\"quarantined\":[]}"
 #define LIST(guest) "{\"parameters\":{\"guests\":[" guest "]}}"
 	static const char answer[] =
 		LIST(GUEST("\\u001b[2Jx\\n\\u009by\\u202ez\\u007f", "no\\tversion"));

@@ -6,6 +6,7 @@
 #include "guest.h"
 #include "link.h"
 #include "policy.h"
+#include "quarantine.h"
 
 struct scene {
 	struct fake *f;
@@ -281,6 +282,112 @@ static void a_pair_must_rest(void **state)
 	fake_run(s->f, 60);
 	fg_chan_req(s->a, 4);
 	fg_expect(s->a, VMC_L_CHAN_PREPARE, NULL);
+}
+
+/* ---------------------------------------------------------------- quarantine */
+
+/* @from says @reason of a channel that is up; both have closed it afterwards. */
+static void complain(struct fake_guest *from, struct fake_guest *of, uint32_t reason)
+{
+	uint32_t id = fg_open(from, of);
+
+	fg_close(from, VMC_L_CHAN_CLOSED, id, of->domid, reason);
+	expect_close(of, id, from->domid, reason < VMC_R_MAX ? reason : VMC_R_PROTOCOL);
+	/* its own complaint comes too late to count */
+	fg_close(of, VMC_L_CHAN_CLOSED, id, from->domid, VMC_R_PROTOCOL);
+}
+
+static void expect_del(struct fake_guest *g, uint32_t peer)
+{
+	union vmc_any_msg m;
+
+	fg_expect(g, VMC_L_PEER_DEL, &m);
+	assert_int_equal(m.peer_del.domid, peer);
+	assert_int_equal(m.peer_del.reason, VMC_R_POLICY);
+}
+
+static void expect_add(struct fake_guest *g, uint32_t peer)
+{
+	union vmc_any_msg m;
+
+	fg_expect(g, VMC_L_PEER_ADD, &m);
+	assert_int_equal(m.peer_add.domid, peer);
+}
+
+static void violations_bring_a_pair_into_quarantine(void **state)
+{
+	struct scene *s = *state;
+	struct fake_guest *c = fake_vm(s->f, 5);
+
+	s->f->d->timing.quarantine = 200;
+	fg_ready(c);
+	fg_drain(s->a);
+	fg_drain(s->b);
+	complain(s->a, s->b, VMC_R_PROTOCOL);
+	complain(s->a, s->b, VMC_R_NO_MEMORY);	/* no violation */
+	complain(s->b, s->a, VMC_R_MAX + 7);	/* a violation by itself */
+	fg_expect_nothing(s->a);
+	fg_expect_nothing(s->b);
+	complain(s->b, s->a, VMC_R_PROTOCOL);
+	expect_del(s->a, 4);
+	expect_del(s->b, 3);
+	fg_chan_req(s->a, 4);
+	expect_close(s->a, 0, 4, VMC_R_NO_PEER);
+	no_channels(s);
+
+	/* with others they are as before */
+	complain(s->a, c, VMC_R_NONE);
+	complain(c, s->b, VMC_R_NONE);
+
+	/* a driver that is loaded anew does not get out of it */
+	fg_simple(s->a, VMC_L_BYE, 0);
+	fg_write(s->a, "state", "6");
+	fake_run(s->f, 30);
+	fg_ready(s->a);
+	fg_chan_req(s->a, 4);
+	expect_close(s->a, 0, 4, VMC_R_NO_PEER);
+
+	/* then they may again; the next time is twice as long */
+	fake_run(s->f, 220);
+	expect_add(s->a, 4);
+	expect_add(s->b, 3);
+	for (unsigned int i = 0; i < VMC_VIOLATIONS_MAX; i++)
+		complain(s->a, s->b, VMC_R_PROTOCOL);
+	expect_del(s->a, 4);
+	expect_del(s->b, 3);
+	fake_run(s->f, 250);
+	fg_expect_nothing(s->a);
+	fake_run(s->f, 200);
+	expect_add(s->a, 4);
+}
+
+static void violations_long_ago_do_not_count(void **state)
+{
+	struct scene *s = *state;
+
+	s->f->d->timing.violations = 20;
+	complain(s->a, s->b, VMC_R_PROTOCOL);
+	complain(s->b, s->a, VMC_R_PROTOCOL);
+	fake_run(s->f, 30);
+	complain(s->a, s->b, VMC_R_PROTOCOL);
+	fg_expect_nothing(s->a);
+	fg_expect_nothing(s->b);
+	fg_open(s->a, s->b);
+}
+
+/* Who comes under the domid of one that has gone is somebody else. */
+static void quarantine_ends_with_the_guest(void **state)
+{
+	struct scene *s = *state;
+
+	for (unsigned int i = 0; i < VMC_VIOLATIONS_MAX; i++)
+		complain(s->a, s->b, VMC_R_PROTOCOL);
+	expect_del(s->b, 3);
+	fake_destroy(s->a);
+	fake_settle(s->f);
+	s->a = fake_vm(s->f, 3);
+	fg_ready(s->a);
+	fg_open(s->a, s->b);
 }
 
 /* ------------------------------------------------------------------ refusals */
@@ -898,6 +1005,9 @@ int main(void)
 		T(second_asker_hears_of_a_failure),
 		T(asked_again_while_closing),
 		T(a_pair_must_rest),
+		T(violations_bring_a_pair_into_quarantine),
+		T(violations_long_ago_do_not_count),
+		T(quarantine_ends_with_the_guest),
 		T(requests_for_nobody),
 		T(too_many_channels),
 		T(ids_wrap_and_are_not_reused),
