@@ -138,7 +138,10 @@ struct vmc_pkt_rx {
 	u64 look_until;			/* local_clock() */
 	u64 empty_since;		/* local_clock(); 0: packets wait, or none has come yet */
 	u32 look_ns;			/* how long it pays to look, 0 if it does not */
-	u32 waits;
+	u32 tries;			/* waits since it did, or since it was last tried */
+	u32 tries_after;		/* it is tried again after so many */
+	u64 looks;			/* how often it was looked, */
+	u64 found;			/* and something came */
 	/* only the NAPI instance */
 	unsigned long gentle_until;	/* jiffies: sockets have overflowed shortly before, */
 	u32 gentle_ns;			/* so there is this time between batches */

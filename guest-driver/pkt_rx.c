@@ -12,6 +12,7 @@
 #include <linux/kthread.h>
 #include <linux/sched/clock.h>
 #include <linux/seq_file.h>
+#include <linux/random.h>
 #include <linux/skbuff.h>
 #include <uapi/linux/sched/types.h>
 #include <net/busy_poll.h>
@@ -24,6 +25,9 @@
 #define VMC_LINEAR	256	/* bytes of a long packet that are not in fragments */
 #define VMC_FRAG_ORDER	3
 #define VMC_LOOK_MIN	(20 * NSEC_PER_USEC)
+#define VMC_TRIES	5	/* waits one after another: more than half of the fewest after which it is tried again */
+#define VMC_TRIES_MIN	8
+#define VMC_TRIES_MAX	256
 #define VMC_GENTLE	HZ			/* after a socket has overflowed */
 #define VMC_GENTLE_MIN	(NSEC_PER_MSEC / 4)	/* between batches then */
 #define VMC_GENTLE_MAX	(16 * NSEC_PER_MSEC)
@@ -228,19 +232,37 @@ static void vmc_look_learn(struct vmc_pkt_rx *pr, u64 took)
 {
 	u64 max = vmc_look_max();
 
-	pr->look_ns = took > max ? pr->look_ns / 4 * 3 : min(max, 2 * took);
+	if (took <= max) {
+		pr->look_ns = min(max, 2 * took);
+		pr->tries = 0;
+		pr->tries_after = VMC_TRIES_MIN;
+	} else if (pr->look_ns) {
+		pr->look_ns = pr->look_ns / 4 * 3;
+	}
 	if (pr->look_ns < VMC_LOOK_MIN)
 		pr->look_ns = 0;
 }
 
-/* How long to look now. It is tried again at every eighth time, as before a reader sleeps. */
+/*
+ * How long to look now. If it did not pay, it may be since the peer sleeps as well, and
+ * has to be woken first: so it is tried for twice as long and a few times in a row,
+ * in which the peer tries it, too. The two must not try in turn: the first time each
+ * tries more often than not, and later it is random when.
+ */
 static u64 vmc_look_budget(struct vmc_pkt_rx *pr)
 {
 	u64 max = vmc_look_max();
+	u32 try;
 
 	if (pr->look_ns)
 		return min_t(u64, pr->look_ns, max);
-	return ++pr->waits % VMC_POLL_PROBE ? 0 : max;
+	try = pr->tries++;
+	if (pr->tries >= pr->tries_after) {
+		pr->tries = 0;
+		pr->tries_after = clamp_t(u32, 2 * pr->tries_after, VMC_TRIES_MIN, VMC_TRIES_MAX) +
+				  get_random_u32() % VMC_TRIES_MIN;
+	}
+	return try < VMC_TRIES ? 2 * max : 0;
 }
 
 /* For @ns nanoseconds from now on. Softirq. */
@@ -252,6 +274,7 @@ static void vmc_look_begin(struct vmc_pkt_rx *pr, u64 ns)
 	pr->look_until = local_clock() + ns;
 	if (list_empty(&pr->look))
 		list_add_tail(&pr->look, &vmc_looks);
+	pr->looks++;
 	spin_unlock(&vmc_looks_lock);
 	wake_up_process(vmc_looker);
 }
@@ -281,8 +304,10 @@ static bool vmc_look_once(bool last)
 		found = vmc_ring_cons_ready(&pr->ring->cons, 1);
 		if (found || over)
 			list_del_init(&pr->look);
-		if (found)
+		if (found) {
+			pr->found++;
 			napi_schedule(&pr->napi);
+		}
 	}
 	more = !list_empty(&vmc_looks);
 	spin_unlock_bh(&vmc_looks_lock);	/* and the packets are received here */
@@ -657,8 +682,10 @@ void vmc_pkt_rx_show(struct vmc_chan *ch, struct seq_file *s)
 	const struct vmc_from *from;
 	unsigned int i;
 
-	seq_printf(s, " rx %s packets %llu dropped %llu\n", READ_ONCE(pr->ring) ? "open" : "none",
-		   (u64)atomic64_read(&pr->packets), (u64)atomic64_read(&pr->dropped));
+	seq_printf(s, " rx %s packets %llu dropped %llu look_us %llu looks %llu found %llu\n",
+		   READ_ONCE(pr->ring) ? "open" : "none",
+		   (u64)atomic64_read(&pr->packets), (u64)atomic64_read(&pr->dropped),
+		   READ_ONCE(pr->look_ns) / NSEC_PER_USEC, READ_ONCE(pr->looks), READ_ONCE(pr->found));
 	rcu_read_lock();
 	for (i = 0; i < VMC_PKT_SOURCES; i++) {
 		from = rcu_dereference(pr->from[i]);
