@@ -126,7 +126,8 @@ struct vmc_from {
 	u8 addr[16];
 	struct net_device *dev;	/* held: where its packets would come in */
 	u8 mac[ETH_ALEN];
-	bool live;		/* its mark has come */
+	unsigned long settles;	/* jiffies when it is live, its mark has come; 0: it has not */
+	bool live;
 };
 
 struct vmc_pkt_rx {

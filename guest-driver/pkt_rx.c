@@ -10,9 +10,9 @@
 #include <linux/ipv6.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
+#include <linux/random.h>
 #include <linux/sched/clock.h>
 #include <linux/seq_file.h>
-#include <linux/random.h>
 #include <linux/skbuff.h>
 #include <uapi/linux/sched/types.h>
 #include <net/busy_poll.h>
@@ -25,7 +25,9 @@
 #define VMC_LINEAR	256	/* bytes of a long packet that are not in fragments */
 #define VMC_FRAG_ORDER	3
 #define VMC_LOOK_MIN	(20 * NSEC_PER_USEC)
-#define VMC_TRIES	5	/* waits one after another: more than half of the fewest after which it is tried again */
+#define VMC_SETTLE	DIV_ROUND_UP(HZ, 50)	/* for packets in other queues than the mark's */
+/* waits one after another: more than half of the fewest after which it is tried again */
+#define VMC_TRIES	5
 #define VMC_TRIES_MIN	8
 #define VMC_TRIES_MAX	256
 #define VMC_GENTLE	HZ			/* after a socket has overflowed */
@@ -538,10 +540,36 @@ void vmc_pkt_rx_mark(struct vmc_chan *ch, const struct net_device *dev, const u8
 		return;
 	rcu_read_lock();
 	from = rcu_dereference(ch->prx.from[slot]);
-	if (from && from->id == id && from->dev == dev && ether_addr_equal(from->mac, mac) &&
-	    !xchg(&from->live, true))
+	if (!from || from->id != id || from->dev != dev || !ether_addr_equal(from->mac, mac))
+		goto out;
+	if (ntohl(mark->queues) > 1 || READ_ONCE(dev->real_num_rx_queues) > 1) {
+		if (!cmpxchg(&from->settles, 0, (jiffies + VMC_SETTLE) | 1))
+			mod_delayed_work(vmc_wq, &ch->trim, VMC_SETTLE + 1);
+	} else if (!xchg(&from->live, true)) {
 		vmc_from_tell(ch, VMC_C_ADDR_LIVE, id, slot, VMC_R_NONE);
+	}
+out:
 	rcu_read_unlock();
+}
+
+/* Those whose mark came through one of several queues: the others have time. chan->mutex. */
+static unsigned long vmc_from_settle(struct vmc_chan *ch)
+{
+	unsigned long again = HZ, settles;
+	struct vmc_from *from;
+	u32 slot;
+
+	for (slot = 0; slot < VMC_PKT_SOURCES; slot++) {
+		from = rcu_dereference_protected(ch->prx.from[slot], lockdep_is_held(&ch->mutex));
+		settles = from ? READ_ONCE(from->settles) : 0;
+		if (!settles || READ_ONCE(from->live))
+			continue;
+		if (time_before(jiffies, settles))
+			again = min(again, settles - jiffies + 1);
+		else if (!xchg(&from->live, true))
+			vmc_from_tell(ch, VMC_C_ADDR_LIVE, from->id, slot, VMC_R_NONE);
+	}
+	return again;
 }
 
 /* Addresses that lead elsewhere now. chan->mutex. */
@@ -673,7 +701,7 @@ unsigned long vmc_pkt_rx_tidy(struct vmc_chan *ch)
 		vmc_from_look(ch);
 		pr->looked = jiffies;
 	}
-	return HZ;
+	return vmc_from_settle(ch);
 }
 
 void vmc_pkt_rx_show(struct vmc_chan *ch, struct seq_file *s)
@@ -682,10 +710,11 @@ void vmc_pkt_rx_show(struct vmc_chan *ch, struct seq_file *s)
 	const struct vmc_from *from;
 	unsigned int i;
 
-	seq_printf(s, " rx %s packets %llu dropped %llu look_us %llu looks %llu found %llu\n",
+	seq_printf(s, " rx %s packets %llu dropped %llu look_us %lu looks %llu found %llu\n",
 		   READ_ONCE(pr->ring) ? "open" : "none",
 		   (u64)atomic64_read(&pr->packets), (u64)atomic64_read(&pr->dropped),
-		   READ_ONCE(pr->look_ns) / NSEC_PER_USEC, READ_ONCE(pr->looks), READ_ONCE(pr->found));
+		   READ_ONCE(pr->look_ns) / NSEC_PER_USEC,
+		   READ_ONCE(pr->looks), READ_ONCE(pr->found));
 	rcu_read_lock();
 	for (i = 0; i < VMC_PKT_SOURCES; i++) {
 		from = rcu_dereference(pr->from[i]);

@@ -439,6 +439,7 @@ static bool vmc_src_mark(struct vmc_chan *ch, struct vmc_src *src, struct vmc_ma
 		.chan = htonl(ch->id),
 		.id = htonl(src->id),
 		.slot = htonl(src - ch->ptx.src),
+		.queues = htonl(READ_ONCE(src->dev->real_num_tx_queues)),
 	};
 	return true;
 }

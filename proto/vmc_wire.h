@@ -383,7 +383,8 @@ VMC_ASSERT(sizeof(struct vmc_c_addr_answer) == 16, "ADDR answers");
 
 /*
  * The mark: an Ethernet frame to the peer behind the last packet that goes over the
- * network. Where it has come, they have. The rest of the frame is zero.
+ * network. Where it has come, they have, if both vifs have one queue. The rest of the
+ * frame is zero.
  */
 #define VMC_MARK_ETHERTYPE	0x88b5u	/* IEEE 802, local experimental */
 struct vmc_mark {
@@ -391,8 +392,9 @@ struct vmc_mark {
 	__be32 chan;		/* the channel's id */
 	__be32 id;		/* of the ADDR_ASK */
 	__be32 slot;
+	__be32 queues;		/* of the vif that sends it */
 };
-VMC_ASSERT(sizeof(struct vmc_mark) == 16, "mark");
+VMC_ASSERT(sizeof(struct vmc_mark) == 20, "mark");
 #define VMC_MARK_MAGIC		"VMC1"
 
 /*

@@ -23,6 +23,7 @@ MEMORY_MB = 6144
 XEN_ARGS = ("com1=115200,8n1 console=com1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 "
             "loglvl=info guest_loglvl=info spec-ctrl=eager-fpu")
 DOM0_ARGS = ("root=/dev/vda rw console=hvc0 loglevel=5 mitigations=off net.ifnames=0 panic=5 "
+             "xen_netback.max_queues=4 "  # for guests with several CPUs, although Dom0 has but one
              "systemd.show_status=error systemd.log_target=journal")
 
 
