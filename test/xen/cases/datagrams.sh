@@ -9,6 +9,9 @@ for guest in g1 g2; do
 	for tool in flow dgram; do "$lab" put $guest "$work/vmc-$tool" /usr/local/bin/vmc-$tool; done
 	there $guest "vmc-flow serve --background"
 done
+# no channels with others: they end when the drivers are loaded anew below
+for guest in g1 g2; do there $guest "rmmod vmc && modprobe vmc"; done
+for guest in g1 g2; do wait_for 30 "connected $guest" "$guest to connect"; done
 assert_local g1 g2
 set_earning 1 1
 dmesg_mark g1 g2
