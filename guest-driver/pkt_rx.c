@@ -743,7 +743,7 @@ void vmc_pkt_rx_free(struct vmc_chan *ch)
 		return;
 	napi_disable(&ch->prx.napi);
 	hrtimer_cancel(&ch->prx.gentle);
-	netif_napi_del(&ch->prx.napi);
+	netif_napi_del(&ch->prx.napi);	/* waits for softirqs, those that look at a mark included */
 	ch->prx.on = false;
 }
 
