@@ -134,6 +134,7 @@ static void test_layout(void **state)
 	AT(vmc_mark, chan, 4);
 	AT(vmc_mark, id, 8);
 	AT(vmc_mark, slot, 12);
+	AT(vmc_mark, queues, 16);
 	AT(vmc_chan_page, rung, 256);
 	AT(vmc_chan_page, data, 512);
 	AT(vmc_chan_page, space, 640);
@@ -143,7 +144,7 @@ static void test_layout(void **state)
 static void test_mark(void **state)
 {
 	(void)state;
-	assert_int_equal(sizeof(struct vmc_mark), 16);
+	assert_int_equal(sizeof(struct vmc_mark), 20);
 	assert_int_equal(strlen(VMC_MARK_MAGIC), sizeof(((struct vmc_mark *)NULL)->magic));
 	assert_string_equal(VMC_MARK_MAGIC, "VMC1");
 	assert_int_equal(VMC_MARK_ETHERTYPE, 0x88b5);
