@@ -152,7 +152,8 @@ for guest in g1 g2; do "$lab" put $guest "$work/calls.py" /tmp/calls.py; done
 serve g1 g2
 assert_local g1 g2
 dmesg_mark g1 g2
-g2 "pkill -f '[c]alls.py serve'; setsid python3 /tmp/calls.py serve >/tmp/calls.log 2>&1 </dev/null &"
+g2 "pkill -f '[c]alls.py serve' || true"
+g2 "setsid python3 /tmp/calls.py serve >/tmp/calls.log 2>&1 </dev/null &"
 wait_for 20 "g2 'ss -Hltn sport = 7741 | grep -q .'" "the far end to listen"
 for way in network ring; do
 	if [ $way = ring ]; then set_earning 1 1; else set_earning 1000000 1000000000; fi
