@@ -3,6 +3,7 @@
 
 #include "chan.h"
 #include "link.h"
+#include "prepare.h"
 #include "quarantine.h"
 #include "stats.h"
 #include "varlink_text.h"
@@ -15,6 +16,8 @@
 
 #define MANAGER		"io.vmc.Manager"
 #define SERVICE		"org.varlink.service"
+
+#define PREPARE_SECONDS_MAX	86400
 
 /* Counters come from guests as 64 unsigned bits; JSON integers have 63. */
 static json_t *count(uint64_t n)
@@ -51,11 +54,29 @@ void vmc_api_error(struct vmc_api_reply *reply, const char *error, const char *f
 
 /* ----------------------------------------------------------------- parameters */
 
-/*
- * Every parameter is a text, named in @names (NULL-terminated) and required.
- * Anything else in the request is an error, told by its name.
- */
-static bool take_params(json_t *params, const char *const *names, const char **values,
+struct param {
+	const char *name;
+	const char **text;		/* where a text goes, which is required; or */
+	json_int_t *number;		/* a number, which stays as it is if there is none */
+	json_int_t min, max;
+};
+
+static bool take_param(json_t *value, const struct param *p)
+{
+	json_int_t number = json_integer_value(value);
+
+	if (p->text)
+		*p->text = json_string_value(value);
+	if (p->text || !value)
+		return !p->text || *p->text;
+	if (!json_is_integer(value) || number < p->min || number > p->max)
+		return false;
+	*p->number = number;
+	return true;
+}
+
+/* Anything in the request that is not in @want, or not as it has to be, is an error, told by its name. */
+static bool take_params(json_t *params, const struct param *want, size_t count,
 			struct vmc_api_reply *reply)
 {
 	const char *key;
@@ -63,19 +84,18 @@ static bool take_params(json_t *params, const char *const *names, const char **v
 	size_t i;
 
 	json_object_foreach(params, key, value) {
-		for (i = 0; names[i]; i++)
-			if (!strcmp(key, names[i]))
+		for (i = 0; i < count; i++)
+			if (!strcmp(key, want[i].name))
 				break;
-		if (!names[i]) {
+		if (i == count) {
 			vmc_api_error(reply, VMC_API_INVALID_PARAMETER, "parameter", key);
 			return false;
 		}
 	}
-	for (i = 0; names[i]; i++) {
-		values[i] = json_string_value(json_object_get(params, names[i]));
-		if (!values[i]) {
+	for (i = 0; i < count; i++) {
+		if (!take_param(json_object_get(params, want[i].name), &want[i])) {
 			vmc_api_error(reply, VMC_API_INVALID_PARAMETER, "parameter",
-				      names[i]);
+				      want[i].name);
 			return false;
 		}
 	}
@@ -84,9 +104,7 @@ static bool take_params(json_t *params, const char *const *names, const char **v
 
 static bool no_params(json_t *params, struct vmc_api_reply *reply)
 {
-	static const char *const none[] = { NULL };
-
-	return take_params(params, none, NULL, reply);
+	return take_params(params, NULL, 0, reply);
 }
 
 /* -------------------------------------------------------------------- objects */
@@ -131,6 +149,7 @@ static json_t *guest_json(struct vmc_guest *g)
 	set(o, "bridges", bridges, &err);
 	set(o, "channels", json_integer(up), &err);
 	set(o, "quarantined", quarantined, &err);
+	set(o, "prepared", json_string(vmc_prepare_state(g)), &err);
 	if (err) {
 		json_decref(o);
 		return NULL;
@@ -333,24 +352,83 @@ static struct vmc_guest *find_guest(struct vmcd *d, const char *text, bool *many
 	return found;
 }
 
+/* The guest that @text names, or NULL and the error in @reply. */
+static struct vmc_guest *named_guest(struct vmcd *d, const char *text,
+				     struct vmc_api_reply *reply)
+{
+	bool many = false;
+	struct vmc_guest *g = *text ? find_guest(d, text, &many) : NULL;
+
+	if (!g)
+		vmc_api_error(reply, many ? MANAGER ".AmbiguousGuest" :
+					    MANAGER ".NoSuchGuest",
+			      "guest", text);
+	return g;
+}
+
 static int show_guest(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
 {
-	static const char *const names[] = { "guest", NULL };
-	struct vmc_guest *g;
 	const char *text;
-	bool many;
+	const struct param want[] = { { .name = "guest", .text = &text } };
+	struct vmc_guest *g;
 
-	if (!take_params(params, names, &text, reply))
+	if (!take_params(params, want, 1, reply))
 		return 0;
-	g = *text ? find_guest(d, text, &many) : NULL;
-	if (!g) {
-		vmc_api_error(reply, *text && many ? MANAGER ".AmbiguousGuest" :
-						     MANAGER ".NoSuchGuest",
-			      "guest", text);
+	g = named_guest(d, text, reply);
+	if (!g)
 		return reply->parameters ? 0 : -ENOMEM;
-	}
 	return answer(reply, json_pack("{s:o, s:o, s:o}", "guest", guest_json(g), "stats",
 				       stats_json(d, g), "channels", chans_json(d, g)));
+}
+
+static int prepare(struct vmcd *d, json_t *params, struct vmc_hold *hold,
+		   struct vmc_api_reply *reply)
+{
+	json_int_t seconds = 0;
+	const char *text;
+	const struct param want[] = {
+		{ .name = "guest", .text = &text },
+		{ .name = "seconds", .number = &seconds, .min = 1, .max = PREPARE_SECONDS_MAX },
+	};
+	struct vmc_guest *g;
+
+	if (!take_params(params, want, 2, reply))
+		return 0;
+	g = named_guest(d, text, reply);
+	if (!g)
+		return reply->parameters ? 0 : -ENOMEM;
+	if (hold->guest) {
+		vmc_api_error(reply, MANAGER ".HoldsAnother", "guest", hold->guest->name);
+		return reply->parameters ? 0 : -ENOMEM;
+	}
+	if (seconds && vmc_prepare_for(g, (unsigned int)seconds))
+		return -ENOMEM;
+	hold->keep = !seconds;
+	return vmc_prepare_hold(g, hold);
+}
+
+int vmc_api_prepared(const struct vmc_hold *hold, const char *why, struct vmc_api_reply *reply)
+{
+	if (!why)
+		return answer(reply, json_pack("{s:I}", "milliseconds",
+					       (json_int_t)(vmc_now_ms() - hold->since_ms)));
+	vmc_api_error(reply, MANAGER ".CannotPrepare", "reason", why);
+	return reply->parameters ? 0 : -ENOMEM;
+}
+
+static int resume(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
+{
+	const char *text;
+	const struct param want[] = { { .name = "guest", .text = &text } };
+	struct vmc_guest *g;
+
+	if (!take_params(params, want, 1, reply))
+		return 0;
+	g = named_guest(d, text, reply);
+	if (!g)
+		return reply->parameters ? 0 : -ENOMEM;
+	vmc_prepare_resume(g);
+	return answer(reply, json_object());
 }
 
 static int get_info(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
@@ -372,11 +450,11 @@ static int get_description(struct vmcd *d, json_t *params, struct vmc_api_reply 
 		{ MANAGER, vmc_varlink_manager },
 		{ SERVICE, vmc_varlink_service },
 	};
-	static const char *const names[] = { "interface", NULL };
 	const char *text;
+	const struct param want[] = { { .name = "interface", .text = &text } };
 
 	(void)d;
-	if (!take_params(params, names, &text, reply))
+	if (!take_params(params, want, 1, reply))
 		return 0;
 	for (size_t i = 0; i < sizeof(interfaces) / sizeof(interfaces[0]); i++)
 		if (!strcmp(text, interfaces[i].name))
@@ -387,12 +465,14 @@ static int get_description(struct vmcd *d, json_t *params, struct vmc_api_reply 
 }
 
 static const struct vmc_api_method methods[] = {
-	{ MANAGER ".GetStatus", false, get_status },
-	{ MANAGER ".ListGuests", false, list_guests },
-	{ MANAGER ".ListChannels", true, list_channels },
-	{ MANAGER ".ShowGuest", true, show_guest },
-	{ SERVICE ".GetInfo", false, get_info },
-	{ SERVICE ".GetInterfaceDescription", false, get_description },
+	{ .name = MANAGER ".GetStatus", .call = get_status },
+	{ .name = MANAGER ".ListGuests", .call = list_guests },
+	{ .name = MANAGER ".ListChannels", .call = list_channels, .needs_stats = true },
+	{ .name = MANAGER ".ShowGuest", .call = show_guest, .needs_stats = true },
+	{ .name = MANAGER ".Prepare", .hold = prepare, .changes = true },
+	{ .name = MANAGER ".Resume", .call = resume, .changes = true },
+	{ .name = SERVICE ".GetInfo", .call = get_info },
+	{ .name = SERVICE ".GetInterfaceDescription", .call = get_description },
 };
 
 const struct vmc_api_method *vmc_api_find(const char *name, struct vmc_api_reply *reply)

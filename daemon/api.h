@@ -6,6 +6,7 @@
 #ifndef VMC_API_H
 #define VMC_API_H
 
+#include "prepare.h"
 #include "vmcd.h"
 
 #include <jansson.h>
@@ -21,12 +22,22 @@ struct vmc_api_reply {
 struct vmc_api_method {
 	const char *name;
 	bool needs_stats;	/* ask the guests first: vmc_stats_ask() */
+	bool changes;		/* something: only root may call it */
 	/* Fills @reply; -ENOMEM is the only failure. */
 	int (*call)(struct vmcd *d, json_t *params, struct vmc_api_reply *reply);
+	/*
+	 * Or, instead, for what takes time: leaves @reply empty if the answer comes with
+	 * the hold's done(), by vmc_api_prepared().
+	 */
+	int (*hold)(struct vmcd *d, json_t *params, struct vmc_hold *hold,
+		    struct vmc_api_reply *reply);
 };
 
 /* NULL: no such method, and @reply says so. */
 const struct vmc_api_method *vmc_api_find(const char *name, struct vmc_api_reply *reply);
+
+/* The answer to what waited for @hold. Returns 0 or -ENOMEM. */
+int vmc_api_prepared(const struct vmc_hold *hold, const char *why, struct vmc_api_reply *reply);
 
 /* For errors outside a method. */
 void vmc_api_error(struct vmc_api_reply *reply, const char *error, const char *field,

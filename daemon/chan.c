@@ -115,6 +115,7 @@ static void chan_free(struct vmc_chan *c)
 {
 	end_part(&c->end[0]);
 	end_part(&c->end[1]);
+	vmcd_schedule(c->d);
 	TAILQ_REMOVE(&c->d->chans, c, entry);
 	event_free(c->timer);
 	free(c);
@@ -456,6 +457,7 @@ int vmc_chan_on_closed(struct vmc_guest *g, const union vmc_any_msg *m)
 	if (!e || !e->told)
 		return 0;
 	e->closed = true;
+	vmcd_schedule(g->d);
 	if (e->chan->phase == VMC_PHASE_CLOSING)
 		try_finish(e->chan);
 	else

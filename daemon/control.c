@@ -12,6 +12,7 @@
 #include <event2/listener.h>
 #include <grp.h>
 #include <jansson.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -35,6 +36,8 @@ struct client {
 	const struct vmc_api_method *method;
 	json_t *params;
 	bool oneway;
+	struct vmc_hold hold;		/* ends with the connection */
+	bool root;
 	const char *denied;		/* the answer to its first request, and its last */
 	bool closing;			/* that is on its way out */
 	bool eof;			/* it sends no more, and still wants its answers */
@@ -52,6 +55,7 @@ struct vmc_control {
 static void client_free(struct client *cl)
 {
 	vmc_stats_cancel(cl->c->d, &cl->waiter);
+	vmc_prepare_release(&cl->hold);
 	json_decref(cl->params);
 	if (cl->more)
 		event_free(cl->more);
@@ -122,6 +126,22 @@ static void on_stats(void *arg)
 	event_add(cl->more, &soon);
 }
 
+/* The guest that this client holds is prepared, or can't be. */
+static void on_prepared(struct vmc_hold *hold, const char *why)
+{
+	static const struct timeval soon = { 0, 0 };
+	struct client *cl = (struct client *)((char *)hold - offsetof(struct client, hold));
+	struct vmc_api_reply reply = { 0 };
+	int err = vmc_api_prepared(hold, why, &reply);
+
+	cl->method = NULL;
+	if (finish_call(cl, cl->oneway, err, &reply)) {
+		client_free(cl);
+		return;
+	}
+	event_add(cl->more, &soon);
+}
+
 static int flag(json_t *request, const char *name, bool *value)
 {
 	json_t *v = json_object_get(request, name);
@@ -165,6 +185,15 @@ static int handle(struct client *cl, const char *text, size_t len)
 	method = vmc_api_find(name, &reply);
 	if (method && upgrade) {
 		vmc_api_error(&reply, VMC_API_INVALID_PARAMETER, "parameter", "upgrade");
+	} else if (method && method->changes && !cl->root) {
+		vmc_api_error(&reply, VMC_API_PERMISSION_DENIED, NULL, NULL);
+	} else if (method && method->hold) {
+		err = method->hold(cl->c->d, params, &cl->hold, &reply);
+		if (!err && !reply.error && !reply.parameters) {
+			cl->method = method;
+			cl->oneway = oneway;
+			goto out;
+		}
 	} else if (method && method->needs_stats) {
 		cl->method = method;
 		cl->params = json_incref(params);
@@ -259,7 +288,7 @@ static void on_end(struct bufferevent *bev, short what, void *arg)
 /* ------------------------------------------------------------------ newcomers */
 
 /* Root, and members of the group, also by a supplementary group. */
-static bool may_call(int fd)
+static bool may_call(int fd, bool *root)
 {
 	struct group *group = getgrnam(VMC_CONTROL_GROUP);
 	gid_t gids[GROUPS_MAX];
@@ -269,7 +298,8 @@ static bool may_call(int fd)
 	len = sizeof(cred);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
 		return false;
-	if (!cred.uid)
+	*root = !cred.uid;
+	if (*root)
 		return true;
 	if (!group)
 		return false;
@@ -308,6 +338,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 	cl->c = c;
 	cl->waiter.done = on_stats;
 	cl->waiter.arg = cl;
+	cl->hold.done = on_prepared;
 	cl->bev = bufferevent_socket_new(c->d->base, fd, BEV_OPT_CLOSE_ON_FREE);
 	if (!cl->bev) {
 		close(fd);
@@ -324,7 +355,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 	bufferevent_setcb(cl->bev, on_read, on_written, on_end, cl);
 
 	/* The answer waits for the request: it would be lost if it came before. */
-	if (!may_call(fd))
+	if (!may_call(fd, &cl->root))
 		cl->denied = VMC_API_PERMISSION_DENIED;
 	else if (c->nr_clients > VMC_CONTROL_CLIENTS_MAX)
 		cl->denied = VMC_API_TOO_MANY_CLIENTS;

@@ -4,6 +4,7 @@
 #include "chan.h"
 #include "link.h"
 #include "peer.h"
+#include "prepare.h"
 #include "quarantine.h"
 #include "stats.h"
 #include "store.h"
@@ -356,6 +357,7 @@ void vmc_guest_free(struct vmc_guest *g)
 	char path[VMC_XEN_PATH_MAX], token[16];
 	struct vmcd *d = g->d;
 
+	vmc_prepare_forget(g);
 	vmc_quarantine_forget(g);
 	vmc_link_drop(g);
 	if (g->watched) {

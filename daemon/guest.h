@@ -44,6 +44,7 @@ enum vmc_guest_state {
 
 struct vmc_peer;
 struct vmc_chan_end;
+struct vmc_prepare;
 
 /* What a guest last said about itself; numbers are the guest's word only. */
 struct vmc_guest_stats {
@@ -80,6 +81,8 @@ struct vmc_guest {
 	TAILQ_HEAD(, vmc_peer) peers;		/* that it was told of */
 	TAILQ_HEAD(, vmc_chan_end) chan_ends;
 	unsigned int nr_chans;
+
+	struct vmc_prepare *prepare;	/* NULL: it is to have peers */
 
 	bool stats_due;
 	struct vmc_guest_stats stats;

@@ -89,15 +89,16 @@ static void update_pair(struct vmc_guest *g, struct vmc_guest *other)
 {
 	struct vmc_peer *p = vmc_peer_find(g, other);
 	uint8_t mac[VMC_MACS_MAX][6] = { 0 };
+	enum vmc_reason reason;
 	unsigned int n;
 	const char *why;
 
-	if (!vmc_policy_may_pair(g, other, &why)) {
+	if (!vmc_policy_may_pair(g, other, &why, &reason)) {
 		if (p) {
 			vmc_guest_log(g, VMC_LOG_INFO, "peer", "d%u is no peer any more: %s",
 				      other->domid, why);
-			vmc_chan_close_pair(g, other, VMC_R_POLICY);
-			send_del(g, other->domid, VMC_R_POLICY);
+			vmc_chan_close_pair(g, other, reason);
+			send_del(g, other->domid, reason);
 			peer_free(g, p);
 		}
 		return;

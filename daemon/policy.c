@@ -2,6 +2,7 @@
 #include "policy.h"
 
 #include "link.h"
+#include "prepare.h"
 #include "quarantine.h"
 
 #include <string.h>
@@ -29,11 +30,12 @@ unsigned int vmc_policy_macs(const struct vmc_guest *g, const struct vmc_guest *
 }
 
 bool vmc_policy_may_pair(const struct vmc_guest *a, const struct vmc_guest *b,
-			 const char **why)
+			 const char **why, enum vmc_reason *reason)
 {
 	uint8_t mac[VMC_MACS_MAX][6];
 
 	*why = NULL;
+	*reason = VMC_R_POLICY;
 	if (a == b)
 		*why = "the same guest";
 	else if (!vmc_link_ready(a) || !vmc_link_ready(b))
@@ -42,5 +44,9 @@ bool vmc_policy_may_pair(const struct vmc_guest *a, const struct vmc_guest *b,
 		*why = "in quarantine for violations of the protocol";
 	else if (!vmc_policy_macs(a, b, mac) || !vmc_policy_macs(b, a, mac))
 		*why = "no bridge in common, or their MACs are not their own";
+	if (!*why && (vmc_prepare_has(a) || vmc_prepare_has(b))) {
+		*why = "about to be saved or migrated";
+		*reason = VMC_R_PREPARE;
+	}
 	return !*why;
 }

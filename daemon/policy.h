@@ -7,10 +7,10 @@
 
 /*
  * May @a and @b share a channel? The answer is the same for (b, a). If not,
- * @why says in a few words why not.
+ * @why says in a few words why not, and @reason what the two are told.
  */
 bool vmc_policy_may_pair(const struct vmc_guest *a, const struct vmc_guest *b,
-			 const char **why);
+			 const char **why, enum vmc_reason *reason);
 
 /*
  * The MACs under which @g may meet @peer: those of @peer's vifs that are on a

@@ -4,6 +4,7 @@
 #include "chan.h"
 #include "link.h"
 #include "peer.h"
+#include "prepare.h"
 #include "quarantine.h"
 #include "stats.h"
 
@@ -22,6 +23,8 @@ static const struct vmcd_timing default_timing = {
 	.stats = 1000,
 	.violations = 600 * 1000,
 	.quarantine = 600 * 1000,
+	.prepare = 12000,	/* after the links of those who don't answer have failed */
+	.prepare_look = 250,
 	.front = 250,
 };
 
@@ -55,6 +58,7 @@ static void on_deferred(evutil_socket_t fd, short what, void *arg)
 		d->peers_due = false;
 		vmc_peer_update(d);
 	}
+	vmc_prepare_update(d);
 	if (d->changed)
 		d->changed(d, d->changed_arg);
 }

@@ -5,7 +5,8 @@
  * Who calls whom: guest.c follows domains and their XenStore nodes and owns
  * struct vmc_guest; link.c moves messages between vmcd and one guest and hands
  * each to chan.c or stats.c; peer.c tells guests about each other, asking
- * policy.c, which asks quarantine.c; control.c and api.c serve the operator.
+ * policy.c, which asks quarantine.c and prepare.c; control.c and api.c serve the
+ * operator.
  *
  * Nothing that a guest does is acted on in the middle of something else: a link
  * that has to go is only marked (vmc_link_fail), and the deferred step
@@ -33,6 +34,8 @@ struct vmcd_timing {		/* milliseconds; tests make them short */
 	unsigned int stats;		/* for guests to answer STATS_REQ */
 	unsigned int violations;	/* of the protocol by a pair: so many in this time... */
 	unsigned int quarantine;	/* ...bring it there for so long, the first time */
+	unsigned int prepare;		/* for a guest and its peers to part */
+	unsigned int prepare_look;	/* between looks at a guest that is about to part, or has and is stopped */
 	unsigned int front;		/* between looks at a frontend that changes too often */
 };
 

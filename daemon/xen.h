@@ -69,6 +69,12 @@ struct vmc_xen_ops {
 		   unsigned int count, void **addr);
 	void (*unmap)(struct vmc_xen *x, void *addr, unsigned int count);
 
+	/*
+	 * How many pages that @owner has granted to @user are mapped by it now, by
+	 * @owner's grant table. -ESRCH if there is no such domain.
+	 */
+	int (*mapped)(struct vmc_xen *x, uint32_t owner, uint32_t user);
+
 	/* Returns the local port. */
 	int (*bind)(struct vmc_xen *x, uint32_t domid, uint32_t remote_port);
 	void (*unbind)(struct vmc_xen *x, uint32_t port);

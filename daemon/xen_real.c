@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The real Xen: libxenstore, libxenctrl, libxengnttab, libxenevtchn.
+ * The real Xen: libxenstore, libxenctrl, libxengnttab, libxenevtchn, and
+ * libxenforeignmemory for a look at other domains' grant tables.
  *
  * libxenstore starts one thread of its own with the first watch; it does
  * nothing but read the socket and sort answers from events. Everything here is
@@ -20,6 +21,7 @@
 
 #include <xenctrl.h>
 #include <xenevtchn.h>
+#include <xenforeignmemory.h>
 #include <xengnttab.h>
 #include <xenstore.h>
 #include <xentoollog.h>
@@ -29,6 +31,7 @@ struct real {
 	struct xs_handle *xs;
 	xc_interface *xc;
 	xengnttab_handle *gnttab;
+	xenforeignmemory_handle *fmem;
 	xenevtchn_handle *evtchn;
 };
 
@@ -229,6 +232,85 @@ static void real_unmap(struct vmc_xen *x, void *addr, unsigned int count)
 			strerror(errno));
 }
 
+/* The frames of a domain's grant table, of one kind; NULL with errno. */
+static void *grant_frames(struct real *r, uint32_t domid, unsigned int id, size_t count,
+			  xenforeignmemory_resource_handle **handle)
+{
+	void *addr = NULL;
+
+	*handle = xenforeignmemory_map_resource(r->fmem, (domid_t)domid, XENMEM_resource_grant_table, id,
+						0, count, &addr, PROT_READ, 0);
+	return *handle ? addr : NULL;
+}
+
+static bool in_use(unsigned int flags)
+{
+	return flags & (GTF_reading | GTF_writing);
+}
+
+static int mapped_v1(struct real *r, uint32_t owner, uint32_t user, unsigned int frames)
+{
+	xenforeignmemory_resource_handle *handle;
+	const volatile grant_entry_v1_t *e = grant_frames(r, owner,
+							  XENMEM_resource_grant_table_id_shared,
+							  frames, &handle);
+	int n = 0;
+
+	if (!e)
+		return neg_errno();
+	for (size_t i = 0; i < (size_t)frames * XC_PAGE_SIZE / sizeof(*e); i++)
+		n += e[i].domid == user && in_use(e[i].flags);
+	xenforeignmemory_unmap_resource(r->fmem, handle);
+	return n;
+}
+
+/* Version 2 keeps what is in use apart from who may. */
+static int mapped_v2(struct real *r, uint32_t owner, uint32_t user, unsigned int frames)
+{
+	size_t entries = (size_t)frames * XC_PAGE_SIZE / sizeof(grant_entry_v2_t);
+	size_t words = XC_PAGE_SIZE / sizeof(grant_status_t);
+	xenforeignmemory_resource_handle *shared, *status = NULL;
+	const volatile grant_entry_v2_t *e = grant_frames(r, owner,
+							  XENMEM_resource_grant_table_id_shared,
+							  frames, &shared);
+	const volatile grant_status_t *s = NULL;
+	int n = 0;
+
+	if (e)
+		s = grant_frames(r, owner, XENMEM_resource_grant_table_id_status,
+				 (entries + words - 1) / words, &status);
+	if (!s)
+		n = neg_errno();
+	for (size_t i = 0; s && i < entries; i++)
+		n += e[i].hdr.domid == user && in_use(s[i]);
+	if (status)
+		xenforeignmemory_unmap_resource(r->fmem, status);
+	if (shared)
+		xenforeignmemory_unmap_resource(r->fmem, shared);
+	return n;
+}
+
+static int real_mapped(struct vmc_xen *x, uint32_t owner, uint32_t user)
+{
+	struct gnttab_query_size size = { .dom = (domid_t)owner };
+	struct real *r = real(x);
+	int version;
+
+	if (xc_gnttab_query_size(r->xc, &size))
+		return neg_errno();
+	if (size.status == GNTST_bad_domain)
+		return -ESRCH;
+	if (size.status != GNTST_okay)
+		return -EIO;
+	version = xc_gnttab_get_version(r->xc, owner);
+	if (version < 0)
+		return neg_errno();
+	if (!size.nr_frames)
+		return 0;
+	return version == 2 ? mapped_v2(r, owner, user, size.nr_frames) :
+			      mapped_v1(r, owner, user, size.nr_frames);
+}
+
 static int real_bind(struct vmc_xen *x, uint32_t domid, uint32_t remote_port)
 {
 	int port = xenevtchn_bind_interdomain(real(x)->evtchn, domid, remote_port);
@@ -280,6 +362,7 @@ static const struct vmc_xen_ops real_ops = {
 	.domains = real_domains,
 	.map = real_map,
 	.unmap = real_unmap,
+	.mapped = real_mapped,
 	.bind = real_bind,
 	.unbind = real_unbind,
 	.notify = real_notify,
@@ -334,6 +417,11 @@ int vmc_xen_open(struct vmc_xen **xen)
 		err = device_error("/dev/xen/privcmd", "xen-privcmd");
 		goto fail;
 	}
+	r->fmem = xenforeignmemory_open(&xtl, 0);
+	if (!r->fmem) {
+		err = device_error("/dev/xen/privcmd", "xen-privcmd");
+		goto fail;
+	}
 	err = real_domains(&r->xen, 0, 1, &dom0);
 	if (err < 0) {
 		vmc_log(VMC_LOG_ERROR, "xen",
@@ -368,6 +456,8 @@ void vmc_xen_close(struct vmc_xen *xen)
 
 	if (r->xs)
 		xs_close(r->xs);
+	if (r->fmem)
+		xenforeignmemory_close(r->fmem);
 	if (r->xc)
 		xc_interface_close(r->xc);
 	if (r->gnttab)

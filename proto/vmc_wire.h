@@ -61,7 +61,7 @@ enum vmc_reason {	/* why something is not, or no longer, local */
 	VMC_R_VERSION,		/* no common protocol version */
 	VMC_R_MAP,		/* a foreign page could not be mapped */
 	VMC_R_LIMIT,		/* a fixed limit of the protocol */
-	VMC_R_PREPARE,		/* vmcd asked to go remote */
+	VMC_R_PREPARE,		/* one of the two is about to be saved or migrated */
 	VMC_R_TIMEOUT,
 	VMC_R_IDLE,		/* no traffic: the ring was given back */
 	VMC_R_GROW,		/* a larger ring is asked for */
@@ -91,8 +91,6 @@ enum vmc_link_type {
 	VMC_L_CHAN_COMPLETE	= 0x0012,
 	VMC_L_CHAN_CLOSE	= 0x0013,	/* both ways */
 	VMC_L_STATS_REQ		= 0x0020,
-	VMC_L_PREPARE		= 0x0030,
-	VMC_L_RESUME		= 0x0031,
 
 	/* guest to vmcd */
 	VMC_L_HELLO		= 0x8001,
@@ -106,7 +104,6 @@ enum vmc_link_type {
 	VMC_L_CHAN_CLOSED	= 0x8014,
 	VMC_L_STATS_CHAN	= 0x8020,
 	VMC_L_STATS_END		= 0x8021,
-	VMC_L_PREPARED		= 0x8030,
 };
 
 /* vmcd speaks first, also after it was restarted (then epoch differs). */
@@ -439,9 +436,6 @@ static inline bool vmc_msg_len_ok(__u16 type, __u16 len)
 	case VMC_L_READY:
 	case VMC_L_BYE:
 	case VMC_L_CHAN_UP:
-	case VMC_L_PREPARE:
-	case VMC_L_RESUME:
-	case VMC_L_PREPARED:
 	case VMC_C_RING_DEL:
 	case VMC_C_RING_GONE:
 	case VMC_C_DONE:		return len == sizeof(struct vmc_msg);

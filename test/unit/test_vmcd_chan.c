@@ -135,6 +135,7 @@ static void a_shared_mac_is_nobodys(void **state)
 	struct scene *s = *state;
 	struct fake_guest *c;
 	union vmc_any_msg m;
+	enum vmc_reason reason;
 	const char *why;
 	uint32_t id;
 
@@ -155,8 +156,9 @@ static void a_shared_mac_is_nobodys(void **state)
 	closed(s->b, id, 3);
 	no_channels(s);
 	assert_false(vmc_policy_may_pair(vmc_guest_by_domid(s->f->d, 3),
-					 vmc_guest_by_domid(s->f->d, 4), &why));
+					 vmc_guest_by_domid(s->f->d, 4), &why, &reason));
 	assert_non_null(why);
+	assert_int_equal(reason, VMC_R_POLICY);
 	fg_ready(c);
 	fg_expect_nothing(s->a);
 	fg_expect_nothing(c);

@@ -422,6 +422,15 @@ static void op_unmap(struct vmc_xen *x, void *addr, unsigned int count)
 	fail_msg("unmaps what is not mapped");
 }
 
+static int op_mapped(struct vmc_xen *x, uint32_t owner, uint32_t user)
+{
+	struct fake_guest *g = guest_by(fake_of(x), owner);
+
+	if (!g)
+		return -ESRCH;
+	return g->lent_to == user ? (int)g->lent : 0;
+}
+
 static int op_bind(struct vmc_xen *x, uint32_t domid, uint32_t remote_port)
 {
 	struct fake *f = fake_of(x);
@@ -506,6 +515,7 @@ static const struct vmc_xen_ops fake_ops = {
 	.domains = op_domains,
 	.map = op_map,
 	.unmap = op_unmap,
+	.mapped = op_mapped,
 	.bind = op_bind,
 	.unbind = op_unbind,
 	.notify = op_notify,

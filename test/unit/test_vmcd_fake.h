@@ -29,6 +29,8 @@ struct fake_guest {
 	bool pending;
 	unsigned int rung;		/* notifications to the guest */
 	unsigned int mapped;		/* mappings of its pages that are held */
+	uint32_t lent_to;		/* a domain that has mapped so many of its pages, by its grant table */
+	unsigned int lent;
 	struct vmc_ring_cons cons;
 	struct vmc_ring_prod prod;
 	uint64_t epoch;			/* in the last ATTACH */

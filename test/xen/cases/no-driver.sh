@@ -2,6 +2,7 @@
 # long: pv
 # A guest without the driver: TCP to it works, it waits, and the others do not notice.
 # limit: 400
+dmesg_mark g1 g2
 serve g1 g2
 assert_local g1 g2
 create g3 modprobe.blacklist=vmc
