@@ -6,12 +6,13 @@
 #include <linux/completion.h>
 #include <linux/slab.h>
 #include <xen/events.h>
+#include <xen/xen-ops.h>
 #include <xen/xenbus.h>
 
 #include "vmc.h"
 
 #define VMC_LINK_OUTQ_MAX	1024
-#define VMC_LINK_PAUSE		(10 * HZ)
+#define VMC_LINK_PAUSE		(10 * HZ)	/* without channels, if the suspend never comes */
 
 struct vmc_link {
 	struct xenbus_device *dev;	/* NULL: no link */
@@ -328,9 +329,8 @@ static void vmc_link_chan_close(const struct vmc_l_chan_close *m)
 }
 
 /*
- * Ends every channel and waits until nothing of any peer is mapped. For some
- * seconds none is opened: time for a suspend, which nobody tells us of when it
- * is called off.
+ * Ends every channel and waits, for our own workers alone, until nothing of any
+ * peer is mapped. None is opened until we run again, or for some seconds.
  */
 void vmc_link_close_channels(void)
 {
@@ -708,6 +708,17 @@ static int vmc_link_suspend(struct xenbus_device *dev)
 	return 0;
 }
 
+/* After a restore, and after a suspend that was called off. */
+static int vmc_link_runs_again(struct notifier_block *nb, unsigned long event, void *data)
+{
+	spin_lock_bh(&vmc_link.lock);
+	vmc_link.no_chans_before = jiffies;
+	spin_unlock_bh(&vmc_link.lock);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block vmc_link_resume_nb = { .notifier_call = vmc_link_runs_again };
+
 /* On another host, or on this one under another domid: everything anew. */
 static int vmc_link_resume(struct xenbus_device *dev)
 {
@@ -734,6 +745,7 @@ static struct xenbus_driver vmc_link_driver = {
 int vmc_link_init(void)
 {
 	struct vmc_link *l = &vmc_link;
+	int err;
 
 	spin_lock_init(&l->lock);
 	INIT_LIST_HEAD(&l->outq);
@@ -745,10 +757,14 @@ int vmc_link_init(void)
 	 * as the device is bound, and nobody could unload it. Unregistering unbinds,
 	 * and waits for it, so no call can outlive the module.
 	 */
-	return __xenbus_register_frontend(&vmc_link_driver, NULL, KBUILD_MODNAME);
+	err = __xenbus_register_frontend(&vmc_link_driver, NULL, KBUILD_MODNAME);
+	if (!err)
+		xen_resume_notifier_register(&vmc_link_resume_nb);
+	return err;
 }
 
 void vmc_link_exit(void)
 {
+	xen_resume_notifier_unregister(&vmc_link_resume_nb);
 	xenbus_unregister_driver(&vmc_link_driver);
 }

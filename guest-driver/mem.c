@@ -143,11 +143,13 @@ void vmc_mem_exit(void)
 
 /*
  * Takes the other domain's access away. A page that it still maps is kept out
- * of use, and in the budget, until it maps it no more. Process context.
+ * of use, and in the budget, until it maps it no more. It has to have written its
+ * last: the ring is closed. Process context.
  */
 void vmc_shared_end(struct vmc_shared *s)
 {
 	struct vmc_stuck *stuck;
+	u8 *va;
 
 	for (; s->granted; s->granted--) {
 		grant_ref_t ref = s->ref[s->granted - 1];
@@ -155,7 +157,13 @@ void vmc_shared_end(struct vmc_shared *s)
 		if (gnttab_try_end_foreign_access(ref))
 			continue;
 		stuck = kmalloc(sizeof(*stuck), GFP_KERNEL | __GFP_NOFAIL);
-		stuck->page = vmalloc_to_page((u8 *)s->va + (s->granted - 1) * PAGE_SIZE);
+		va = (u8 *)s->va + (s->granted - 1) * PAGE_SIZE;
+		/*
+		 * What the peer wrote there is not known to Xen as long as it maps the
+		 * page: one write of ours, and it goes along when we are migrated.
+		 */
+		WRITE_ONCE(*va, READ_ONCE(*va));
+		stuck->page = vmalloc_to_page(va);
 		get_page(stuck->page);
 		stuck->ref = ref;
 		stuck->domid = s->domid;
