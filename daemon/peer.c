@@ -4,6 +4,7 @@
 #include "chan.h"
 #include "link.h"
 #include "policy.h"
+#include "prepare.h"
 #include "vmcd.h"
 
 #include <errno.h>
@@ -58,6 +59,13 @@ static bool mac_claimed(struct vmc_guest *g, const struct vmc_vif *vif)
 	return false;
 }
 
+/* One guest that moves from one domain of this host to another: the first has no peers any more. */
+static bool moving(const struct vmc_guest *a, const struct vmc_guest *b)
+{
+	return (vmc_prepare_has(a) || vmc_prepare_has(b)) &&
+	       !memcmp(a->uuid, b->uuid, sizeof(a->uuid));
+}
+
 /* A MAC that two guests of one bridge have says nothing about who is meant. */
 static void mark_duplicates(struct vmcd *d)
 {
@@ -69,7 +77,7 @@ static void mark_duplicates(struct vmcd *d)
 			bool dup = false;
 
 			TAILQ_FOREACH(o, &d->guests, entry) {
-				if (o != g && mac_claimed(o, vif)) {
+				if (o != g && !moving(o, g) && mac_claimed(o, vif)) {
 					dup = true;
 					break;
 				}
