@@ -54,8 +54,8 @@ def parser():
     programs_help = "guests with more programs, servers and clients (an image of its own)"
     build.add_argument("--programs", action="store_true", help=programs_help)
 
-    kver = add("kver", "print the kernel release of the guests' image", _kver)
-    kver.add_argument("--kernel", type=_kernels, default=["6.1"], help=kernel_help)
+    kver = add("kver", "print what guest-driver/build takes for the guests' kernel: a release, or where it was compiled", _kver)
+    kver.add_argument("--kernel", type=_kernels, help=kernel_help.replace("(default)", "(default, if no lab is up)"))
 
     up = add("up", "compile and stage the product, boot Dom0 and guests, return when all are ready", _up)
     up.add_argument("--hosts", type=_count(1, 2), default=1, help="Xen hosts, joined by their bridges (default 1)")
@@ -114,8 +114,12 @@ def _build(args, progress):
 
 
 def _kver(args, _progress):
-    for name in args.kernel:
-        print(cache.need(f"guest-{name}")[1]["release"])
+    lab = boot.Lab()
+    state = lab.holder() and lab.state() or {}
+    for name in args.kernel or state.get("kernels", ["6.1"]):
+        path, manifest = cache.need(cache.guest(name, state.get("programs", False)))
+        own = os.path.join(path, "build")
+        print(own if os.path.isdir(own) else manifest["release"])
 
 
 def _up(args, progress):
