@@ -147,6 +147,7 @@ static const void *guest(struct decoder *d, const json_t *json)
 	g->bridges = texts(d, json, "bridges");
 	g->channels = small(d, json, "channels");
 	g->quarantined = texts(d, json, "quarantined");
+	g->prepared = text(d, json, "prepared");
 	return g;
 }
 

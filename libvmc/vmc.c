@@ -54,9 +54,17 @@ static int remote_error(struct vmc *vmc, const char *name, const json_t *params)
 		{ INTERFACE ".AmbiguousGuest", VMC_ERR_AMBIGUOUS },
 		{ INTERFACE ".PermissionDenied", VMC_ERR_DENIED },
 		{ INTERFACE ".TooManyClients", VMC_ERR_BUSY },
+		{ INTERFACE ".CannotPrepare", VMC_ERR_REFUSED },
 	};
 	const char *guest = json_string_value(json_object_get(params, "guest"));
+	const char *reason = json_string_value(json_object_get(params, "reason"));
 	size_t i;
+
+	if (!strcmp(name, INTERFACE ".HoldsAnother"))
+		return vmc_fail(vmc, VMC_ERR_REFUSED, "the connection holds %s already",
+				guest ? guest : "a guest");
+	if (reason)
+		guest = reason;
 
 	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (!strcmp(name, known[i].name))
@@ -152,24 +160,72 @@ int vmc_list_channels(struct vmc *vmc, struct vmc_channel_list **list)
 	return decoded(vmc, ret, where);
 }
 
+/* Calls @method for @guest, with more parameters in @params, which is consumed; NULL: no memory. */
+static int ask_about(struct vmc *vmc, const char *method, const char *guest, json_t *params,
+		     json_t **answer)
+{
+	json_t *name;
+
+	if (!guest) {
+		json_decref(params);
+		return vmc_fail(vmc, VMC_ERR_INVALID, "no guest named");
+	}
+	name = json_string(guest);
+	if (!name) {
+		json_decref(params);
+		return vmc_fail(vmc, VMC_ERR_INVALID, "the guest's name is not UTF-8");
+	}
+	if (json_object_set_new(params, "guest", name)) {
+		json_decref(params);
+		return VMC_ERR_NO_MEMORY;
+	}
+	return ask(vmc, json_pack("{s:s, s:o}", "method", method, "parameters", params), answer);
+}
+
 int vmc_show_guest(struct vmc *vmc, const char *guest, struct vmc_guest_details **details)
 {
 	char where[VMC_DECODE_WHERE];
-	json_t *params, *name;
-	int ret;
+	json_t *params;
+	int ret = ask_about(vmc, INTERFACE ".ShowGuest", guest, json_object(), &params);
 
-	if (!guest)
-		return vmc_fail(vmc, VMC_ERR_INVALID, "no guest named");
-	name = json_string(guest);
-	if (!name)
-		return vmc_fail(vmc, VMC_ERR_INVALID, "the guest's name is not UTF-8");
-	ret = ask(vmc, json_pack("{s:s, s:{s:o}}", "method", INTERFACE ".ShowGuest", "parameters",
-				 "guest", name), &params);
 	if (ret)
 		return ret;
 	ret = vmc_decode_details(params, details, where);
 	json_decref(params);
 	return decoded(vmc, ret, where);
+}
+
+int vmc_prepare(struct vmc *vmc, const char *guest, unsigned int seconds, uint64_t *milliseconds)
+{
+	json_t *params, *took;
+	int ret;
+
+	params = seconds ? json_pack("{s:I}", "seconds", (json_int_t)seconds) : json_object();
+	ret = ask_about(vmc, INTERFACE ".Prepare", guest, params, &params);
+	if (ret)
+		return ret;
+	took = json_object_get(params, "milliseconds");
+	if (!json_is_integer(took) || json_integer_value(took) < 0)
+		ret = garbled(vmc, "missing or wrong member: ", "milliseconds");
+	else if (milliseconds)
+		*milliseconds = (uint64_t)json_integer_value(took);
+	json_decref(params);
+	return ret;
+}
+
+int vmc_resume(struct vmc *vmc, const char *guest)
+{
+	json_t *params;
+	int ret = ask_about(vmc, INTERFACE ".Resume", guest, json_object(), &params);
+
+	if (!ret)
+		json_decref(params);
+	return ret;
+}
+
+int vmc_fd(const struct vmc *vmc)
+{
+	return vmc ? vmc->fd : -1;
 }
 
 void vmc_free(const void *result)
@@ -216,6 +272,8 @@ const char *vmc_strerror(int error)
 		return "vmcd reported an error";
 	case VMC_ERR_SYSTEM:
 		return "system error";
+	case VMC_ERR_REFUSED:
+		return "vmcd can't do that now";
 	default:
 		return "unknown error";
 	}

@@ -61,6 +61,7 @@ enum vmc_error {
 	VMC_ERR_AMBIGUOUS = -10,	/* several guests have that name */
 	VMC_ERR_REMOTE = -11,		/* vmcd reported another error */
 	VMC_ERR_SYSTEM = -12,		/* the operating system did; see the detail */
+	VMC_ERR_REFUSED = -13,		/* vmcd can't do that now; the detail says why */
 };
 
 /* A connection to vmcd. */
@@ -88,6 +89,7 @@ struct vmc_guest {
 	const char *const *bridges;	/* ended by NULL */
 	uint32_t channels;		/* that are up */
 	const char *const *quarantined;	/* guests it has no channel with for a while; ended by NULL */
+	const char *prepared;		/* "no", "preparing", "prepared": see vmc_prepare() */
 };
 
 /* One end of a channel as its guest reports it; 0 everywhere if it did not. */
@@ -176,7 +178,28 @@ int vmc_list_channels(struct vmc *vmc, struct vmc_channel_list **list);
 /* @guest is a name, a uuid or a domid in decimal. Asks for counters, too. */
 int vmc_show_guest(struct vmc *vmc, const char *guest, struct vmc_guest_details **details);
 
-/* Releases a result of any of the four calls. NULL is fine. */
+/*
+ * Parts @guest (as above) from all its peers, to be saved or migrated: returns when its
+ * connections go on over the network and nothing of another guest is mapped in it. It stays so
+ * as long as the handle's connection is open, or, with @seconds (1 to 86400), for so
+ * long; then, if it is still here and runs, it goes back to its peers. A handle holds
+ * one guest. @milliseconds, which may be NULL, is what it took.
+ *
+ * vmcd gives up after 12 s: set a longer timeout before. Only root may. VMC_ERR_REFUSED if the guest
+ * can't be parted, and then nothing has changed; or if the handle holds one already.
+ */
+int vmc_prepare(struct vmc *vmc, const char *guest, unsigned int seconds, uint64_t *milliseconds);
+/* Ends what vmc_prepare() began, whoever called it. Only root may. */
+int vmc_resume(struct vmc *vmc, const char *guest);
+
+/*
+ * The connection's descriptor, or -1 if there is none. It belongs to the handle. A
+ * program that is to keep a guest prepared while another one runs in its place clears
+ * FD_CLOEXEC on it, and calls exec.
+ */
+int vmc_fd(const struct vmc *vmc);
+
+/* Releases a result of any of the four calls that have one. NULL is fine. */
 void vmc_free(const void *result);
 
 /* A short text for an enum vmc_error; never NULL, never to be freed. */

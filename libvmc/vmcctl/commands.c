@@ -2,6 +2,13 @@
 /* What each command shows. Keys are those of the control API, so that JSON reads like it. */
 #include "vmcctl.h"
 
+#include <string.h>
+
+static bool at_home(const struct vmc_guest *g)
+{
+	return !strcmp(g->prepared, "no");
+}
+
 static void write_guest(struct writer *w, const struct vmc_guest *g)
 {
 	writer_number(w, "domid", "DOMID", g->domid);
@@ -14,6 +21,7 @@ static void write_guest(struct writer *w, const struct vmc_guest *g)
 	writer_strings(w, "macs", NULL, g->macs);
 	writer_strings(w, "bridges", NULL, g->bridges);
 	writer_strings(w, "quarantined", NULL, g->quarantined);
+	writer_string(w, "prepared", NULL, g->prepared);
 	writer_string(w, "error", "ERROR", g->error);
 }
 
@@ -29,6 +37,7 @@ static void write_guest_details(struct writer *w, const struct vmc_guest *g)
 	writer_strings(w, "macs", "MAC", g->macs);
 	writer_strings(w, "bridges", "Bridge", g->bridges);
 	writer_strings(w, "quarantined", g->quarantined[0] ? "Quarantined" : NULL, g->quarantined);
+	writer_string(w, "prepared", at_home(g) ? NULL : "To move", g->prepared);
 	writer_string(w, "error", g->error[0] ? "Error" : NULL, g->error);
 }
 
@@ -95,13 +104,13 @@ static void write_stats(struct writer *w, const struct vmc_guest_stats *s)
 	writer_close_object(w);
 }
 
-int vmcctl_list(struct vmc *vmc, const char *arg, struct writer *w)
+int vmcctl_list(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)
 {
 	struct vmc_guest_list *list;
 	int ret = vmc_list_guests(vmc, &list);
 	size_t i;
 
-	(void)arg;
+	(void)request;
 	if (ret)
 		return ret;
 	writer_open_list(w, "guests", NULL, "No guests take part.");
@@ -115,13 +124,13 @@ int vmcctl_list(struct vmc *vmc, const char *arg, struct writer *w)
 	return 0;
 }
 
-int vmcctl_channels(struct vmc *vmc, const char *arg, struct writer *w)
+int vmcctl_channels(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)
 {
 	struct vmc_channel_list *list;
 	int ret = vmc_list_channels(vmc, &list);
 	size_t i;
 
-	(void)arg;
+	(void)request;
 	if (ret)
 		return ret;
 	writer_open_list(w, "channels", NULL, "No channels.");
@@ -132,10 +141,10 @@ int vmcctl_channels(struct vmc *vmc, const char *arg, struct writer *w)
 	return 0;
 }
 
-int vmcctl_show(struct vmc *vmc, const char *arg, struct writer *w)
+int vmcctl_show(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)
 {
 	struct vmc_guest_details *details;
-	int ret = vmc_show_guest(vmc, arg, &details);
+	int ret = vmc_show_guest(vmc, request->arg, &details);
 	size_t i;
 
 	if (ret)
@@ -152,12 +161,12 @@ int vmcctl_show(struct vmc *vmc, const char *arg, struct writer *w)
 	return 0;
 }
 
-int vmcctl_status(struct vmc *vmc, const char *arg, struct writer *w)
+int vmcctl_status(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)
 {
 	struct vmc_status *s;
 	int ret = vmc_get_status(vmc, &s);
 
-	(void)arg;
+	(void)request;
 	if (ret)
 		return ret;
 	writer_string(w, "version", "Version of vmcd", s->version);
@@ -168,5 +177,31 @@ int vmcctl_status(struct vmc *vmc, const char *arg, struct writer *w)
 	writer_number(w, "protocol_min", "Oldest protocol", s->protocol_min);
 	writer_number(w, "protocol_max", "Newest protocol", s->protocol_max);
 	vmc_free(s);
+	return 0;
+}
+
+int vmcctl_prepare(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)
+{
+	unsigned int seconds = request->seconds ? request->seconds : VMCCTL_PREPARE_SECONDS;
+	uint64_t ms;
+	int ret;
+
+	vmc_set_timeout(vmc, VMCCTL_PREPARE_TIMEOUT_MS);
+	ret = vmc_prepare(vmc, request->arg, seconds, &ms);
+	if (ret)
+		return ret;
+	writer_string(w, "guest", "Prepared", request->arg);
+	writer_number(w, "milliseconds", "Took, ms", ms);
+	writer_seconds(w, "seconds", "For at most", seconds);
+	return 0;
+}
+
+int vmcctl_resume(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)
+{
+	int ret = vmc_resume(vmc, request->arg);
+
+	if (ret)
+		return ret;
+	writer_string(w, "guest", "Resumed", request->arg);
 	return 0;
 }

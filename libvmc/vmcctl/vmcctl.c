@@ -3,12 +3,15 @@
 #include "vmcctl.h"
 #include "vmc_version.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct options {
 	const char *socket;
+	const char *seconds;
 	bool json, help, version;
 };
 
@@ -17,7 +20,8 @@ struct command {
 	const char *arg;	/* NULL: takes none */
 	const char *summary;
 	const char *help;
-	int (*run)(struct vmc *vmc, const char *arg, struct writer *w);	/* NULL: needs no vmcd */
+	/* NULL: needs no vmcd */
+	int (*run)(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 };
 
 static const struct command commands[] = {
@@ -39,6 +43,16 @@ static const struct command commands[] = {
 	{ "status", NULL, "vmcd itself",
 	  "Shows vmcd's version, process and uptime, and how much it looks after.\n",
 	  vmcctl_status },
+	{ "prepare", "GUEST", "part a guest from its peers, to save or migrate it",
+	  "Parts a guest from all its peers: their connections go on over the network, and\n"
+	  "it can be saved or migrated without a trace of shared memory. Returns when that\n"
+	  "is so. It stays so for --seconds (1 to 86400, default 300), or until `vmcctl resume`;\n"
+	  "if it is still here then and runs, it goes back to its peers. Only needed where\n"
+	  "vmc-save-helper(8) is not in use.\n",
+	  vmcctl_prepare },
+	{ "resume", "GUEST", "give a prepared guest its peers back",
+	  "Ends what `vmcctl prepare`, or a save or migration that is going on, began.\n",
+	  vmcctl_resume },
 	{ "version", NULL, "the version of vmcctl",
 	  "Prints the version of vmcctl and its library. Does not need vmcd.\n",
 	  NULL },
@@ -49,6 +63,7 @@ static const struct command commands[] = {
 static const char option_help[] =
 	"Options:\n"
 	"  -j, --json           print JSON: bytes and seconds as plain integers\n"
+	"      --seconds N      of `prepare`: how long, if it is not ended before\n"
 	"  -s, --socket PATH    talk to the vmcd at PATH (" VMC_DEFAULT_SOCKET ")\n"
 	"  -h, --help           print help, after a command the command's\n"
 	"  -V, --version        print the version\n";
@@ -92,6 +107,7 @@ static int parse_options(int argc, char **argv, struct options *opt, FILE *err)
 	static const struct option longs[] = {
 		{ "json", no_argument, NULL, 'j' },
 		{ "socket", required_argument, NULL, 's' },
+		{ "seconds", required_argument, NULL, 'S' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
@@ -108,6 +124,9 @@ static int parse_options(int argc, char **argv, struct options *opt, FILE *err)
 		case 's':
 			opt->socket = optarg;
 			break;
+		case 'S':
+			opt->seconds = optarg;
+			break;
 		case 'h':
 			opt->help = true;
 			break;
@@ -121,6 +140,19 @@ static int parse_options(int argc, char **argv, struct options *opt, FILE *err)
 		}
 	}
 	return 0;
+}
+
+static bool take_seconds(const char *text, unsigned int *seconds)
+{
+	unsigned long n;
+	char *end;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (!isdigit((unsigned char)*text) || *end || errno || n < 1 || n > 86400)
+		return false;
+	*seconds = (unsigned int)n;
+	return true;
 }
 
 static int print_version(FILE *out, bool json)
@@ -157,6 +189,9 @@ static int report(FILE *err, const struct options *opt, const struct vmc *vmc, c
 	case VMC_ERR_NO_GUEST:
 		fprintf(err, "vmcctl: no such guest: %s\n", arg);
 		return VMCCTL_NO_GUEST;
+	case VMC_ERR_REFUSED:
+		fprintf(err, "vmcctl: %s: %s\n", arg, detail);
+		return VMCCTL_FAILED;
 	case VMC_ERR_AMBIGUOUS:
 		fprintf(err, "vmcctl: several guests are called %s: use the domain id or uuid\n",
 			arg);
@@ -168,9 +203,10 @@ static int report(FILE *err, const struct options *opt, const struct vmc *vmc, c
 	}
 }
 
-static int run_command(const struct command *c, const char *arg, const struct options *opt,
-		       FILE *out, FILE *err)
+static int run_command(const struct command *c, const struct vmcctl_request *request,
+		       const struct options *opt, FILE *out, FILE *err)
 {
+	const char *arg = request->arg;
 	struct writer *w = NULL;
 	struct vmc *vmc;
 	char *buf = NULL;
@@ -192,7 +228,7 @@ static int run_command(const struct command *c, const char *arg, const struct op
 		ret = report(err, opt, NULL, arg, VMC_ERR_NO_MEMORY);
 		goto out;
 	}
-	ret = c->run(vmc, arg, w);
+	ret = c->run(vmc, request, w);
 	if (writer_end(w) && !ret)
 		ret = VMC_ERR_NO_MEMORY;
 	if (ret) {
@@ -214,6 +250,7 @@ out:
 
 int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
 {
+	struct vmcctl_request request = { 0 };
 	struct options opt = { 0 };
 	const struct command *c;
 	int left, ret;
@@ -248,5 +285,10 @@ int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
 		return usage_error(err, "too many arguments after ", c->name);
 	if (!c->run)
 		return print_version(out, opt.json);
-	return run_command(c, c->arg ? argv[1] : NULL, &opt, out, err);
+	if (opt.seconds && c->run != vmcctl_prepare)
+		return usage_error(err, "--seconds is not for ", c->name);
+	if (opt.seconds && !take_seconds(opt.seconds, &request.seconds))
+		return usage_error(err, "not a number from 1 to 86400: ", opt.seconds);
+	request.arg = c->arg ? argv[1] : NULL;
+	return run_command(c, &request, &opt, out, err);
 }

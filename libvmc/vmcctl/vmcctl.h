@@ -19,13 +19,20 @@ enum vmcctl_exit {
 /* All of vmcctl: results to @out, messages to @err. Returns the exit code. */
 int vmcctl_run(int argc, char **argv, FILE *out, FILE *err);
 
-/*
- * The commands that ask vmcd. Each writes its answer and returns 0 or an enum
- * vmc_error; @arg is the command's argument or NULL.
- */
-int vmcctl_list(struct vmc *vmc, const char *arg, struct writer *w);
-int vmcctl_channels(struct vmc *vmc, const char *arg, struct writer *w);
-int vmcctl_show(struct vmc *vmc, const char *arg, struct writer *w);
-int vmcctl_status(struct vmc *vmc, const char *arg, struct writer *w);
+#define VMCCTL_PREPARE_SECONDS		300u
+#define VMCCTL_PREPARE_TIMEOUT_MS	20000u	/* vmcd gives up earlier */
+
+struct vmcctl_request {
+	const char *arg;	/* the command's argument, or NULL */
+	unsigned int seconds;	/* --seconds, 0 if not given */
+};
+
+/* The commands that ask vmcd. Each writes its answer and returns 0 or an enum vmc_error. */
+int vmcctl_list(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
+int vmcctl_channels(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
+int vmcctl_show(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
+int vmcctl_status(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
+int vmcctl_prepare(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
+int vmcctl_resume(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 
 #endif

@@ -12,12 +12,12 @@
 	"\"state\":\"connected\",\"driver\":\"0.1.0\",\"protocol\":1,\"error\":\"\","	\
 	"\"macs\":[\"00:16:3e:00:00:01\",\"00:16:3e:00:00:02\"],"		\
 	"\"bridges\":[\"xenbr0\",\"xenbr1\"],\"channels\":1,"		\
-	"\"quarantined\":[\"db\",\"mail\"]}"
+	"\"quarantined\":[\"db\",\"mail\"],\"prepared\":\"no\"}"
 #define GUEST_DB								\
 	"{\"domid\":12,\"name\":\"db\",\"uuid\":\"6f1c7a52-8a0e-4b57-9f7e-000000000002\"," \
 	"\"state\":\"waiting\",\"driver\":\"\",\"protocol\":0,\"error\":\"\","	\
 	"\"macs\":[\"00:16:3e:00:00:03\"],\"bridges\":[\"xenbr0\"],\"channels\":0,"	\
-	"\"quarantined\":[]}"
+	"\"quarantined\":[],\"prepared\":\"prepared\"}"
 #define ANSWER_GUESTS "{\"parameters\":{\"guests\":[" GUEST_WEB "," GUEST_DB "]}}"
 #define ANSWER_NO_GUESTS "{\"parameters\":{\"guests\":[]}}"
 

@@ -76,6 +76,7 @@ static void test_list(void **state)
 	       "      \"macs\": [\"00:16:3e:00:00:03\"],\n"
 	       "      \"bridges\": [\"xenbr0\"],\n"
 	       "      \"quarantined\": [],\n"
+	       "      \"prepared\": \"prepared\",\n"
 	       "      \"error\": \"\"\n"
 	       "    }\n"
 	       "  ]\n"
@@ -196,7 +197,7 @@ static void test_hostile_names(void **state)
 #define GUEST(name, error)							\
 	"{\"domid\":1,\"name\":\"" name "\",\"uuid\":\"\",\"state\":\"refused\","	\
 	"\"driver\":\"\",\"protocol\":0,\"error\":\"" error "\",\"macs\":[],"	\
-	"\"bridges\":[],\"channels\":0,\"quarantined\":[]}"
+	"\"bridges\":[],\"channels\":0,\"quarantined\":[],\"prepared\":\"no\"}"
 #define LIST(guest) "{\"parameters\":{\"guests\":[" guest "]}}"
 	static const char answer[] =
 		LIST(GUEST("\\u001b[2Jx\\n\\u009by\\u202ez\\u007f", "no\\tversion"));
