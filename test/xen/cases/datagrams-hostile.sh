@@ -61,7 +61,7 @@ hostile 5
 g1 "vmc-flow flow $(addr g2) --seconds 4 --rate 20" >"$work/storm.out"
 assert_match "$(cat "$work/storm.out")" " duplicated 0 reordered 0 corrupt 0" "a storm of events"
 
-said=$(g2 "dmesg --color=never" | awk -v mark="== $name ==" 'index($0, mark) { n = 0; next } { line[n++] = $0 }
+said=$(g2 "dmesg --color=never" | awk -v mark="== ${work##*/} ==" 'index($0, mark) { n = 0; next } { line[n++] = $0 }
 	END { for (i = 0; i < n; i++) print line[i] }')
 ! grep -E "$COMPLAINTS" <<<"$said" || die "the kernel log of g2"
 assert_ge "$(grep -c 'broke the protocol' <<<"$said")" 4 "violations in the log of g2"

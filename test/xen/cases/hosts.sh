@@ -4,10 +4,10 @@
 # limit: 2400
 there h2:dom0 "systemctl is-active vmcd"
 dmesg_mark g1 g2
-serve g1 g2
+serve g1 g2 -- --moves
 assert_local g1 g2
-hold up g1 g2 71
-hold down g2 g1 72
+hold up g1 g2 71 --moves
+hold down g2 g1 72 --moves
 declare -A at=([g1]=h1 [g2]=h1)
 
 alive() {	# WHAT

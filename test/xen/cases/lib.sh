@@ -248,14 +248,14 @@ COMPLAINTS+='|detected stall|blocked for more than|workqueue lockup|nobody cared
 # From here on the kernel log counts.
 dmesg_mark() {	# GUEST...
 	local guest
-	for guest; do there "$guest" "echo '== $name ==' >/dev/kmsg"; done
+	for guest; do there "$guest" "echo '== ${work##*/} ==' >/dev/kmsg"; done
 }
 
 # No warnings of the kernel's, no lock report, nothing worse than notice from vmc.
 dmesg_clean() {	# GUEST...
 	local guest said
 	for guest; do
-		said=$(there "$guest" "dmesg --color=never -x" | awk -v mark="== $name ==" '
+		said=$(there "$guest" "dmesg --color=never -x" | awk -v mark="== ${work##*/} ==" '
 			index($0, mark) { n = 0; next } { line[n++] = $0 }
 			END { for (i = 0; i < n; i++) print line[i] }' |
 			grep -E "$COMPLAINTS|(emerg|alert|crit|err|warn) *:.*vmc" |

@@ -3,10 +3,10 @@
 # A guest migrates live, to the host that it is on, and back, under load: nothing is lost; local, remote meanwhile, local again.
 # limit: 600
 dmesg_mark g1 g2
-serve g1 g2
+serve g1 g2 -- --moves
 assert_local g1 g2
-hold up g1 g2 51
-hold down g2 g1 52
+hold up g1 g2 51 --moves
+hold down g2 g1 52 --moves
 
 local_again() {	# WHAT
 	running up && running down || { cat "$work/up.out" "$work/down.out"; die "$1: connections ended"; }

@@ -6,10 +6,10 @@
 FILE=/var/tmp/g1.save
 journal_mark
 dmesg_mark g1 g2
-serve g1 g2
+serve g1 g2 -- --moves
 assert_local g1 g2
-hold up g1 g2 41
-hold down g2 g1 42
+hold up g1 g2 41 --moves
+hold down g2 g1 42 --moves
 
 local_again() {	# WHAT
 	running up && running down || { cat "$work/up.out" "$work/down.out"; die "$1: connections ended"; }

@@ -40,7 +40,8 @@ static const char usage[] =
 "stuck: calls whose page faults wait until SIGTERM or --seconds, and then have to go on.\n"
 "\n"
 "Common: --port P (7700), --seed S (1), --timeout S (300), --quiet S (20; longest time without\n"
-"progress), --family mapped (an IPv4 address by an IPv6 socket). VMC_SLOW=N in the environment makes\n"
+"progress), --family mapped (an IPv4 address by an IPv6 socket), --moves (the guest is suspended meanwhile:\n"
+"calls on sockets with a timeout end with EINTR then, whatever they run over). VMC_SLOW=N in the environment makes\n"
 "both times N times as long.\n"
 "Styles: blocking nonblocking poll select epoll-lt epoll-et. Patterns: stream pingpong both half-close\n"
 "rst threads stall. Ops: iov sendfile splice peek waitall dontwait lowat timeo fionread trunc oob fault\n"
@@ -81,7 +82,8 @@ static int number(const char *text, uint64_t min, uint64_t max, uint64_t *value)
 enum {
 	O_PORT = 1, O_FAMILY, O_BACKGROUND, O_LOG, O_DELAY, O_FAULT, O_SEED, O_CONNECTIONS,
 	O_PARALLEL, O_MIN, O_MAX, O_CHUNK, O_STYLE, O_PATTERN, O_OPS, O_SIGNALS, O_SECONDS,
-	O_PACE, O_DIES, O_USER_TIMEOUT, O_BYTES, O_TIMEOUT, O_QUIET, O_FROM, O_HELP,
+	O_PACE, O_DIES, O_USER_TIMEOUT, O_BYTES, O_TIMEOUT, O_QUIET, O_FROM, O_MOVES,
+	O_HELP,
 };
 
 static const struct option options[] = {
@@ -109,6 +111,7 @@ static const struct option options[] = {
 	{ "timeout", required_argument, NULL, O_TIMEOUT },
 	{ "quiet", required_argument, NULL, O_QUIET },
 	{ "from", required_argument, NULL, O_FROM },
+	{ "moves", no_argument, NULL, O_MOVES },
 	{ "help", no_argument, NULL, O_HELP },
 	{ NULL, 0, NULL, 0 },
 };
@@ -164,6 +167,9 @@ static int parse(int argc, char **argv, struct arguments *a)
 			continue;
 		case O_DIES:
 			c->peer_dies = true;
+			continue;
+		case O_MOVES:
+			atomic_store(&signals_on, true);
 			continue;
 		case O_LOG:
 			a->serve.log = optarg;
