@@ -21,6 +21,7 @@ local_again() {	# WHAT
 parted() {	# WHAT
 	wait_for 20 "[ \"\$(json \"[c for c in d['channels'] if c['mode'] != 'closing']\" channels)\" = [] ]" "$1: channels to be gone"
 	assert_eq "$(vmc_status g2 mapped)" 0 "$1: pages that g2 has mapped"
+	assert_eq "$(mapped_by "$g1")" 0 "$1: pages that g1 has mapped, says Xen"
 }
 
 xl() {	# as the administrator who logs in types it
@@ -30,11 +31,14 @@ xl() {	# as the administrator who logs in types it
 restore() {	# WHAT
 	xl "restore $FILE" >"$work/restore"
 	dom0 "rm -f $FILE"
+	g1=$(domid g1)
 	local_again "$1"
 	wait_for 20 no_zombies "$1: the old g1's memory to be free"
 }
 
+g1=$(domid g1)
 local_again "at first"
+assert_ge "$(mapped_by "$g1")" 1 "pages that g1 has mapped while it is local, says Xen"
 
 echo "== saved, prepared by the helper"
 xl "save g1 $FILE" | tee "$work/said"
