@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+// SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * What libxl runs instead of its own save helper, if LIBXL_SAVE_HELPER names it: has
  * vmcd part the guest from its peers, then becomes libxl's helper. Standard input

@@ -956,6 +956,161 @@ static void the_socket(void **state)
 	json_decref(call(s, "{\"method\":\"io.vmc.Manager.GetStatus\"}", NULL));
 }
 
+/* ----------------------------------------------------------- prepare and resume */
+
+#define PREPARE(params)	"{\"method\":\"io.vmc.Manager.Prepare\",\"parameters\":" params "}"
+#define RESUME(params)	"{\"method\":\"io.vmc.Manager.Resume\",\"parameters\":" params "}"
+
+static const char *prepared(struct scene *s, uint32_t domid)
+{
+	return vmc_prepare_state(vmc_guest_by_domid(s->f->d, domid));
+}
+
+static void prepare_holds_by_the_connection(void **state)
+{
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s);
+	json_t *j;
+
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	assert_null(hear(s, fd));
+	assert_string_equal(prepared(s, 3), "preparing");
+	/* what is asked meanwhile has its turn afterwards */
+	say(s, fd, "{\"method\":\"io.vmc.Manager.ListGuests\"}");
+	assert_null(hear(s, fd));
+	fg_close(s->a, VMC_L_CHAN_CLOSED, id, 4, VMC_R_NONE);
+	assert_null(hear(s, fd));
+	fg_close(s->b, VMC_L_CHAN_CLOSED, id, 3, VMC_R_NONE);
+	j = hear(s, fd);
+	assert_non_null(j);
+	assert_null(json_object_get(j, "error"));
+	assert_true(json_integer_value(get(j, "milliseconds")) >= 0);
+	json_decref(j);
+	j = hear(s, fd);
+	assert_str(j, "guests/0/prepared", "prepared");
+	assert_str(j, "guests/1/prepared", "no");
+	json_decref(j);
+	/* one is enough */
+	say(s, fd, PREPARE("{\"guest\":\"4\"}"));
+	assert_error(hear(s, fd), "io.vmc.Manager.HoldsAnother", "guest", "vm3");
+	assert_string_equal(prepared(s, 3), "prepared");
+	close(fd);
+	fake_settle(s->f);
+	assert_string_equal(prepared(s, 3), "no");
+}
+
+static void prepare_for_a_caller_that_leaves(void **state)
+{
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s);
+
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	close(fd);
+	fake_settle(s->f);
+	fg_close(s->a, VMC_L_CHAN_CLOSED, id, 4, VMC_R_NONE);
+	fg_close(s->b, VMC_L_CHAN_CLOSED, id, 3, VMC_R_NONE);
+	fake_settle(s->f);
+	assert_string_equal(prepared(s, 3), "no");
+	fg_drain(s->a);
+	fg_drain(s->b);
+	assert_int_not_equal(fg_open(s->b, s->a), 0);
+}
+
+static void prepare_for_a_time(void **state)
+{
+	struct scene *s = *state;
+
+	json_decref(call(s, PREPARE("{\"guest\":\"3\",\"seconds\":1}"), NULL));
+	assert_string_equal(prepared(s, 3), "prepared");	/* the connection is gone */
+	fake_run(s->f, 1200);
+	assert_string_equal(prepared(s, 3), "no");
+	json_decref(call(s, PREPARE("{\"guest\":\"3\",\"seconds\":86400}"), NULL));
+	json_decref(call(s, RESUME("{\"guest\":\"3\"}"), NULL));
+	fake_settle(s->f);
+	assert_string_equal(prepared(s, 3), "no");
+}
+
+static void prepare_that_fails(void **state)
+{
+	struct scene *s = *state;
+
+	s->f->d->timing.prepare = 50;
+	s->f->d->timing.prepare_look = 10;
+	s->b->lent_to = 3;
+	s->b->lent = 2;
+	assert_error(call(s, PREPARE("{\"guest\":\"3\"}"), NULL), "io.vmc.Manager.CannotPrepare",
+		     "reason", "it still has 2 pages of d4 mapped");
+	assert_string_equal(prepared(s, 3), "no");
+}
+
+static void prepare_of_a_guest_that_dies(void **state)
+{
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s);
+
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	fake_destroy(s->a);
+	fake_release_event(s->f);
+	assert_error(hear(s, fd), "io.vmc.Manager.CannotPrepare", "reason", "it is gone");
+	/* and the connection can go on */
+	fg_close(s->b, VMC_L_CHAN_CLOSED, id, 3, VMC_R_NONE);
+	say(s, fd, PREPARE("{\"guest\":\"4\"}"));
+	json_decref(hear(s, fd));
+	assert_string_equal(prepared(s, 4), "prepared");
+	close(fd);
+}
+
+static void prepare_wrongly(void **state)
+{
+	static const char *const wrong[][3] = {
+		{ PREPARE("{\"guest\":\"3\",\"seconds\":0}"), VMC_API_INVALID_PARAMETER, "seconds" },
+		{ PREPARE("{\"guest\":\"3\",\"seconds\":86401}"), VMC_API_INVALID_PARAMETER, "seconds" },
+		{ PREPARE("{\"guest\":\"3\",\"seconds\":-1}"), VMC_API_INVALID_PARAMETER, "seconds" },
+		{ PREPARE("{\"guest\":\"3\",\"seconds\":\"5\"}"), VMC_API_INVALID_PARAMETER, "seconds" },
+		{ PREPARE("{\"guest\":\"3\",\"seconds\":1.5}"), VMC_API_INVALID_PARAMETER, "seconds" },
+		{ PREPARE("{\"guest\":3}"), VMC_API_INVALID_PARAMETER, "guest" },
+		{ PREPARE("{\"seconds\":5}"), VMC_API_INVALID_PARAMETER, "guest" },
+		{ PREPARE("{\"guest\":\"3\",\"force\":true}"), VMC_API_INVALID_PARAMETER, "force" },
+		{ RESUME("{}"), VMC_API_INVALID_PARAMETER, "guest" },
+	};
+	struct scene *s = *state;
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_error(call(s, wrong[i][0], NULL), wrong[i][1], "parameter", wrong[i][2]);
+	assert_error(call(s, PREPARE("{\"guest\":\"9\"}"), NULL), "io.vmc.Manager.NoSuchGuest",
+		     "guest", "9");
+	assert_error(call(s, RESUME("{\"guest\":\"\"}"), NULL), "io.vmc.Manager.NoSuchGuest",
+		     "guest", "");
+	assert_string_equal(prepared(s, 3), "no");
+}
+
+static void prepare_is_for_root(void **state)
+{
+	static const char denied[] = "io.vmc.Manager.PermissionDenied";
+	struct scene *s = *state;
+
+	caller.uid = 1000;
+	caller.gid = 777;
+	caller.group_exists = true;
+	json_decref(call(s, "{\"method\":\"io.vmc.Manager.GetStatus\"}", NULL));
+	assert_error(call(s, PREPARE("{\"guest\":\"3\"}"), NULL), denied, NULL, NULL);
+	assert_error(call(s, RESUME("{\"guest\":\"3\"}"), NULL), denied, NULL, NULL);
+	assert_string_equal(prepared(s, 3), "no");
+}
+
+static void stop_while_preparing(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s);
+
+	fg_open(s->a, s->b);
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	close(fd);	/* and teardown ends the rest */
+}
+
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -985,6 +1140,14 @@ int main(void)
 		T(caller_that_does_not_read),
 		T(many_callers),
 		T(credentials),
+		T(prepare_holds_by_the_connection),
+		T(prepare_for_a_caller_that_leaves),
+		T(prepare_for_a_time),
+		T(prepare_that_fails),
+		T(prepare_of_a_guest_that_dies),
+		T(prepare_wrongly),
+		T(prepare_is_for_root),
+		T(stop_while_preparing),
 		T(the_socket),
 	};
 
