@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# long: pvh
+# A live migration stops a guest no longer with VMC than without: what its peer sees of it, drawn, and the longest time without an answer.
+# limit: 1200
+PING=7799
+for guest in g1 g2; do "$lab" put $guest "$cases/../timeline/sampler.py" /tmp/sampler.py; done
+serve g1 g2 -- --moves
+assert_local g1 g2
+g1 "pkill -f '[s]ampler.py echo' || true"
+g1 "setsid python3 /tmp/sampler.py echo $PING >/tmp/sampler.log 2>&1 </dev/null &"
+dmesg_mark g1 g2
+
+move() {	# NAME
+	local began
+	LIMIT=300 background "$1-load" g1 "vmc-traffic hold $(addr g2) --port $PORT --seed 97 --connections 16 --pace 100 \
+		--style blocking,poll,epoll-lt --ops none --chunk 16k --seconds 250 --timeout 290 --moves"
+	wait_for 60 "grep -q holding $work/$1-load.out" "$1: connections to be open"
+	LIMIT=200 background "$1" g2 "python3 /tmp/sampler.py $(addr g1) $PING 75"
+	wait_for 30 "[ -s $work/$1.out ]" "$1: samples"
+	sleep 5
+	began=$(tail -n 1 "$work/$1.out" | sed 's/.*"t": \([0-9.]*\).*/\1/')
+	LIMIT=200 dom0 "bash -lc 'xl migrate -s \"\" g1 \"xl migrate-receive\"' 2>&1" >"$work/$1.migrate" || { cat "$work/$1.migrate"; die "$1: xl migrate"; }
+	ended=$(tail -n 1 "$work/$1.out" | sed 's/.*"t": \([0-9.]*\).*/\1/')
+	finish "$1" 150
+	there g1 "pkill -TERM -x vmc-hold"
+	finish "$1-load" 60
+	"$cases/../timeline/plot" "$work/$1.out" "$work/$1.svg" "$began=xl migrate" "$ended=moved"
+	echo "$1: no answer for at most $(sed -n 's/.*"longest": //p' "$work/$1.out" | tr -d '}') s, $(grep -o 'parted from its peers.*' "$work/$1.migrate" || echo 'nobody to part from'), $work/$1.svg"
+}
+
+for round in 1 2 3; do
+	set_earning 4 16384
+	assert_local g1 g2
+	move "vmc-$round"
+	assert_match "$(cat "$work/vmc-$round.migrate")" 'is parted from its peers' "the helper's words"
+	# the same without a stream or a datagram in shared memory
+	set_earning 1000000000 1000000000
+	for guest in g1 g2; do there $guest "echo off >/sys/module/vmc/parameters/packets"; done
+	move "tcp-$round"
+	for guest in g1 g2; do there $guest "echo udp >/sys/module/vmc/parameters/packets"; done
+done
+python3 - "$work" <<'END'
+import json, statistics, sys
+gaps = {way: [next(json.loads(line)["longest"] for line in open(f"{sys.argv[1]}/{way}-{n}.out") if "longest" in line) for n in (1, 2, 3)]
+        for way in ("vmc", "tcp")}
+vmc, tcp = (statistics.median(gaps[way]) for way in ("vmc", "tcp"))
+print(f"longest time without an answer: {vmc:.3f} s with VMC {gaps['vmc']}, {tcp:.3f} s without {gaps['tcp']}: {vmc / tcp:.2f}")
+sys.exit(vmc > 1.1 * tcp)
+END
+serve_clean g1 g2
+dmesg_clean g1 g2
