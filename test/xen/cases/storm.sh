@@ -13,7 +13,7 @@ changes() { echo $(($(vmc_chan g1 takeovers) + $(vmc_chan g1 ended) + $(vmc_chan
 
 for load in "g1 g2 61" "g2 g1 62"; do
 	set -- $load
-	LIMIT=$((seconds + 100)) background "$1" "$1" "vmc-traffic hold $(addr "$2") --port $PORT --seed $3 --connections 8 --pace 5 \
+	LIMIT=$((seconds + 100)) background "$1" "$1" "vmc-traffic hold $(addr "$2") --port $PORT --seed $3 --connections 12 --pace 5 \
 		--style blocking,poll,select,epoll-lt,epoll-et --ops -oob --chunk 16k --seconds $seconds --timeout $((seconds + 80))"
 done
 for guest in g1 g2; do wait_for 60 "grep -q holding $work/$guest.out" "connections to be open"; done
