@@ -11,6 +11,8 @@
 
 #define INTERFACE	"io.vmc.Manager"
 
+#define PREPARE_SECONDS_MAX	86400u
+
 int vmc_connect(const char *path, struct vmc **vmc)
 {
 	struct vmc *v = calloc(1, sizeof(*v));
@@ -58,17 +60,15 @@ static int remote_error(struct vmc *vmc, const char *name, const json_t *params)
 	};
 	const char *guest = json_string_value(json_object_get(params, "guest"));
 	const char *reason = json_string_value(json_object_get(params, "reason"));
+	const char *detail = reason ? reason : guest;
 	size_t i;
 
 	if (!strcmp(name, INTERFACE ".HoldsAnother"))
 		return vmc_fail(vmc, VMC_ERR_REFUSED, "the connection holds %s already",
-				guest ? guest : "a guest");
-	if (reason)
-		guest = reason;
-
+				guest && *guest ? guest : "a guest");
 	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (!strcmp(name, known[i].name))
-			return vmc_fail(vmc, known[i].error, "%s", guest ? guest : "");
+			return vmc_fail(vmc, known[i].error, "%s", detail ? detail : "");
 	return vmc_fail(vmc, VMC_ERR_REMOTE, "%s", name);
 }
 
@@ -166,6 +166,7 @@ static int ask_about(struct vmc *vmc, const char *method, const char *guest, jso
 {
 	json_t *name;
 
+	vmc->detail[0] = '\0';
 	if (!guest) {
 		json_decref(params);
 		return vmc_fail(vmc, VMC_ERR_INVALID, "no guest named");
@@ -200,6 +201,9 @@ int vmc_prepare(struct vmc *vmc, const char *guest, unsigned int seconds, uint64
 	json_t *params, *took;
 	int ret;
 
+	if (seconds > PREPARE_SECONDS_MAX)
+		return vmc_fail(vmc, VMC_ERR_INVALID, "%u seconds are more than %u", seconds,
+				PREPARE_SECONDS_MAX);
 	params = seconds ? json_pack("{s:I}", "seconds", (json_int_t)seconds) : json_object();
 	ret = ask_about(vmc, INTERFACE ".Prepare", guest, params, &params);
 	if (ret)

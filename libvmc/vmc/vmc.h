@@ -23,15 +23,16 @@
  * call fails with VMC_ERR_CLOSED; close the handle and connect again.
  *
  * Signals, fork, exec: no signal is raised or handled; a call goes on after a
- * handler has run. The socket is closed by exec. After fork only one of the
- * two processes may go on using a handle; the other one may close it.
+ * handler has run. The socket is closed by exec, unless vmc_fd() was used to keep
+ * it open. After fork only one of the two processes may go on using a handle; the
+ * other one may close it.
  *
  * Units: memory and traffic in bytes, times in seconds unless the name says
  * otherwise; counters are totals since the object came to be.
  *
  * Compatibility: structs are only ever allocated by the library, and new
- * members are added at their end. Ignore values of `state` and `mode` that you do
- * not know.
+ * members are added at their end. Ignore values of `state`, `mode` and `prepared`
+ * that you do not know.
  */
 #ifndef VMC_VMC_H
 #define VMC_VMC_H
@@ -61,7 +62,7 @@ enum vmc_error {
 	VMC_ERR_AMBIGUOUS = -10,	/* several guests have that name */
 	VMC_ERR_REMOTE = -11,		/* vmcd reported another error */
 	VMC_ERR_SYSTEM = -12,		/* the operating system did; see the detail */
-	VMC_ERR_REFUSED = -13,		/* vmcd can't do that now; the detail says why */
+	VMC_ERR_REFUSED = -13,		/* vmcd can't do that now; the detail has the reason */
 };
 
 /* A connection to vmcd. */
@@ -180,22 +181,41 @@ int vmc_show_guest(struct vmc *vmc, const char *guest, struct vmc_guest_details 
 
 /*
  * Parts @guest (as above) from all its peers, to be saved or migrated: returns when its
- * connections go on over the network and nothing of another guest is mapped in it. It stays so
- * as long as the handle's connection is open, or, with @seconds (1 to 86400), for so
- * long; then, if it is still here and runs, it goes back to its peers. A handle holds
- * one guest. @milliseconds, which may be NULL, is what it took.
+ * connections go on over the network and nothing of another guest is mapped in it.
+ * *@milliseconds is what it took; @milliseconds may be NULL. The guest stays prepared
+ *   - with @seconds 0 as long as the handle's connection is open. A handle holds one
+ *     guest in this way.
+ *   - with @seconds, 1 to 86400, for so long, also after vmc_close(). Called again, the
+ *     time starts afresh.
+ * When nobody holds it any more, and it is still here and runs, it goes back to its peers.
  *
- * vmcd gives up after 12 s: set a longer timeout before. Only root may. VMC_ERR_REFUSED if the guest
- * can't be parted, and then nothing has changed; or if the handle holds one already.
+ * vmcd takes up to 12 s. The timeout has to be longer, and VMC_DEFAULT_TIMEOUT_MS is not:
+ * call vmc_set_timeout() before, with 20000 for example. After VMC_ERR_TIMEOUT, _CLOSED or
+ * _PROTOCOL, which end the connection, a guest with @seconds may be prepared all the same,
+ * or be so soon: connect again and call vmc_resume().
+ *
+ * Only root may; others get VMC_ERR_DENIED. VMC_ERR_REFUSED if the guest can't be parted
+ * from its peers, and then it goes on with them; or if the handle holds a guest already.
  */
 int vmc_prepare(struct vmc *vmc, const char *guest, unsigned int seconds, uint64_t *milliseconds);
-/* Ends what vmc_prepare() began, whoever called it. Only root may. */
+/*
+ * Ends what vmc_prepare() began, on whichever handle; a call that still waits fails
+ * with VMC_ERR_REFUSED. Fine, too, if the guest is not prepared. Only root may.
+ */
 int vmc_resume(struct vmc *vmc, const char *guest);
 
 /*
- * The connection's descriptor, or -1 if there is none. It belongs to the handle. A
- * program that is to keep a guest prepared while another one runs in its place clears
- * FD_CLOEXEC on it, and calls exec.
+ * The connection's descriptor, or -1 if there is none. It still belongs to the handle:
+ * don't read it, write to it or close it. It is close-on-exec.
+ *
+ * It is there for one use: to pass the connection on to a program that exec starts, which
+ * then keeps the guest prepared as long as it runs, without knowing of it. After
+ * vmc_prepare() with 0 seconds clear FD_CLOEXEC, and call exec:
+ *
+ *	fcntl(vmc_fd(vmc), F_SETFD, 0);
+ *	execv(path, argv);
+ *
+ * After a fork do both in the child; the parent may call vmc_close() then.
  */
 int vmc_fd(const struct vmc *vmc);
 

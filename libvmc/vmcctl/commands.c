@@ -2,6 +2,7 @@
 /* What each command shows. Keys are those of the control API, so that JSON reads like it. */
 #include "vmcctl.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static bool at_home(const struct vmc_guest *g)
@@ -9,7 +10,8 @@ static bool at_home(const struct vmc_guest *g)
 	return !strcmp(g->prepared, "no");
 }
 
-static void write_guest(struct writer *w, const struct vmc_guest *g)
+/* The column that tells who is prepared is there if somebody is; the state stays what it is. */
+static void write_guest(struct writer *w, const struct vmc_guest *g, bool some_prepared)
 {
 	writer_number(w, "domid", "DOMID", g->domid);
 	writer_string(w, "name", "NAME", g->name);
@@ -21,7 +23,7 @@ static void write_guest(struct writer *w, const struct vmc_guest *g)
 	writer_strings(w, "macs", NULL, g->macs);
 	writer_strings(w, "bridges", NULL, g->bridges);
 	writer_strings(w, "quarantined", NULL, g->quarantined);
-	writer_string(w, "prepared", NULL, g->prepared);
+	writer_string(w, "prepared", some_prepared ? "PREPARED" : NULL, g->prepared);
 	writer_string(w, "error", "ERROR", g->error);
 }
 
@@ -37,7 +39,7 @@ static void write_guest_details(struct writer *w, const struct vmc_guest *g)
 	writer_strings(w, "macs", "MAC", g->macs);
 	writer_strings(w, "bridges", "Bridge", g->bridges);
 	writer_strings(w, "quarantined", g->quarantined[0] ? "Quarantined" : NULL, g->quarantined);
-	writer_string(w, "prepared", at_home(g) ? NULL : "To move", g->prepared);
+	writer_string(w, "prepared", at_home(g) ? NULL : "Prepared", g->prepared);
 	writer_string(w, "error", g->error[0] ? "Error" : NULL, g->error);
 }
 
@@ -108,15 +110,18 @@ int vmcctl_list(struct vmc *vmc, const struct vmcctl_request *request, struct wr
 {
 	struct vmc_guest_list *list;
 	int ret = vmc_list_guests(vmc, &list);
+	bool some_prepared = false;
 	size_t i;
 
 	(void)request;
 	if (ret)
 		return ret;
+	for (i = 0; i < list->count; i++)
+		some_prepared |= !at_home(list->guests[i]);
 	writer_open_list(w, "guests", NULL, "No guests take part.");
 	for (i = 0; i < list->count; i++) {
 		writer_open_row(w);
-		write_guest(w, list->guests[i]);
+		write_guest(w, list->guests[i], some_prepared);
 		writer_close_row(w);
 	}
 	writer_close_list(w);
@@ -190,9 +195,11 @@ int vmcctl_prepare(struct vmc *vmc, const struct vmcctl_request *request, struct
 	ret = vmc_prepare(vmc, request->arg, seconds, &ms);
 	if (ret)
 		return ret;
-	writer_string(w, "guest", "Prepared", request->arg);
-	writer_number(w, "milliseconds", "Took, ms", ms);
-	writer_seconds(w, "seconds", "For at most", seconds);
+	writer_string(w, "guest", NULL, request->arg);
+	writer_number(w, "milliseconds", NULL, ms);
+	writer_seconds(w, "seconds", NULL, seconds);
+	writer_sentence(w, "%s is prepared (%" PRIu64 " ms), for %u s or until vmcctl resume %s",
+			request->arg, ms, seconds, request->arg);
 	return 0;
 }
 
@@ -202,6 +209,7 @@ int vmcctl_resume(struct vmc *vmc, const struct vmcctl_request *request, struct 
 
 	if (ret)
 		return ret;
-	writer_string(w, "guest", "Resumed", request->arg);
+	writer_string(w, "guest", NULL, request->arg);
+	writer_sentence(w, "%s is not prepared any more", request->arg);
 	return 0;
 }

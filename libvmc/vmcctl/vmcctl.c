@@ -27,7 +27,8 @@ struct command {
 static const struct command commands[] = {
 	{ "list", NULL, "the guests of this host",
 	  "Lists the guests that have a VMC device: domain, name, state, the version of\n"
-	  "their driver, channels that are up, addresses. States: waiting (no driver yet),\n"
+	  "their driver, channels that are up, whether it is prepared to be saved or migrated\n"
+	  "if any guest is, and why vmcd refused it. States: waiting (no driver yet),\n"
 	  "connected, refused, gone.\n",
 	  vmcctl_list },
 	{ "channels", NULL, "the channels between guests",
@@ -46,12 +47,14 @@ static const struct command commands[] = {
 	{ "prepare", "GUEST", "part a guest from its peers, to save or migrate it",
 	  "Parts a guest from all its peers: their connections go on over the network, and\n"
 	  "it can be saved or migrated without a trace of shared memory. Returns when that\n"
-	  "is so. It stays so for --seconds (1 to 86400, default 300), or until `vmcctl resume`;\n"
-	  "if it is still here then and runs, it goes back to its peers. Only needed where\n"
-	  "vmc-save-helper(8) is not in use.\n",
+	  "is so, or after 12 s with what is in the way. The guest stays prepared for --seconds\n"
+	  "(1 to 86400, default 300), or until `vmcctl resume`; if it is still here then and\n"
+	  "runs, it goes back to its peers. Only needed where vmc-save-helper(8) is not in use.\n"
+	  "GUEST is a name, a uuid or a domain id. Only root may.\n",
 	  vmcctl_prepare },
 	{ "resume", "GUEST", "give a prepared guest its peers back",
-	  "Ends what `vmcctl prepare`, or a save or migration that is going on, began.\n",
+	  "Ends what `vmcctl prepare`, or a save or migration that is going on, began: the guest\n"
+	  "goes back to its peers. GUEST is a name, a uuid or a domain id. Only root may.\n",
 	  vmcctl_resume },
 	{ "version", NULL, "the version of vmcctl",
 	  "Prints the version of vmcctl and its library. Does not need vmcd.\n",
@@ -63,7 +66,7 @@ static const struct command commands[] = {
 static const char option_help[] =
 	"Options:\n"
 	"  -j, --json           print JSON: bytes and seconds as plain integers\n"
-	"      --seconds N      of `prepare`: how long, if it is not ended before\n"
+	"      --seconds N      of `prepare`: for how long, 1 to 86400 (300)\n"
 	"  -s, --socket PATH    talk to the vmcd at PATH (" VMC_DEFAULT_SOCKET ")\n"
 	"  -h, --help           print help, after a command the command's\n"
 	"  -V, --version        print the version\n";
@@ -170,9 +173,15 @@ static int print_version(FILE *out, bool json)
 	return writer_end(w) ? VMCCTL_FAILED : VMCCTL_OK;
 }
 
+/* Only root may change anything. */
+static bool changes(const struct command *c)
+{
+	return c->run == vmcctl_prepare || c->run == vmcctl_resume;
+}
+
 /* Says what went wrong in the operator's terms. */
-static int report(FILE *err, const struct options *opt, const struct vmc *vmc, const char *arg,
-		  int error)
+static int report(FILE *err, const struct options *opt, const struct vmc *vmc,
+		  const struct command *c, const char *arg, int error)
 {
 	const char *socket = opt->socket ? opt->socket : VMC_DEFAULT_SOCKET;
 	const char *detail = vmc_error_detail(vmc);
@@ -184,13 +193,20 @@ static int report(FILE *err, const struct options *opt, const struct vmc *vmc, c
 			socket);
 		return VMCCTL_NOT_RUNNING;
 	case VMC_ERR_DENIED:
+		if (changes(c)) {
+			fprintf(err, "vmcctl: cannot %s %s: only root may: run vmcctl as root\n",
+				c->name, arg);
+			return VMCCTL_FAILED;
+		}
 		fprintf(err, "vmcctl: permission denied at %s: run vmcctl as root\n", socket);
 		return VMCCTL_FAILED;
 	case VMC_ERR_NO_GUEST:
 		fprintf(err, "vmcctl: no such guest: %s\n", arg);
 		return VMCCTL_NO_GUEST;
 	case VMC_ERR_REFUSED:
-		fprintf(err, "vmcctl: %s: %s\n", arg, detail);
+		fprintf(err,
+			"vmcctl: cannot %s %s: %s: try again, and see what vmcd logs: journalctl -u vmcd\n",
+			c->name, arg, detail[0] ? detail : vmc_strerror(error));
 		return VMCCTL_FAILED;
 	case VMC_ERR_AMBIGUOUS:
 		fprintf(err, "vmcctl: several guests are called %s: use the domain id or uuid\n",
@@ -201,6 +217,12 @@ static int report(FILE *err, const struct options *opt, const struct vmc *vmc, c
 			detail);
 		return VMCCTL_FAILED;
 	}
+}
+
+/* Did it end without vmcd's word on what became of it? */
+static bool unsure(int error)
+{
+	return error == VMC_ERR_TIMEOUT || error == VMC_ERR_CLOSED || error == VMC_ERR_PROTOCOL;
 }
 
 static int run_command(const struct command *c, const struct vmcctl_request *request,
@@ -216,7 +238,7 @@ static int run_command(const struct command *c, const struct vmcctl_request *req
 
 	ret = vmc_connect(opt->socket, &vmc);
 	if (ret) {
-		ret = report(err, opt, vmc, arg, ret);
+		ret = report(err, opt, vmc, c, arg, ret);
 		vmc_close(vmc);
 		return ret;
 	}
@@ -225,14 +247,19 @@ static int run_command(const struct command *c, const struct vmcctl_request *req
 	if (mem)
 		w = opt->json ? writer_json_new(mem) : writer_text_new(mem);
 	if (!w) {
-		ret = report(err, opt, NULL, arg, VMC_ERR_NO_MEMORY);
+		ret = report(err, opt, NULL, c, arg, VMC_ERR_NO_MEMORY);
 		goto out;
 	}
 	ret = c->run(vmc, request, w);
 	if (writer_end(w) && !ret)
 		ret = VMC_ERR_NO_MEMORY;
 	if (ret) {
-		ret = report(err, opt, vmc, arg, ret);
+		bool maybe = c->run == vmcctl_prepare && unsure(ret);
+
+		ret = report(err, opt, vmc, c, arg, ret);
+		if (maybe)
+			fprintf(err, "vmcctl: %s may be prepared all the same: end that with: vmcctl resume %s\n",
+				arg, arg);
 		goto out;
 	}
 	fwrite(buf, 1, len, out);
@@ -283,12 +310,12 @@ int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
 		return usage_error(err, "missing argument ", c->arg);
 	if (left > (c->arg ? 2 : 1))
 		return usage_error(err, "too many arguments after ", c->name);
-	if (!c->run)
-		return print_version(out, opt.json);
 	if (opt.seconds && c->run != vmcctl_prepare)
 		return usage_error(err, "--seconds is not for ", c->name);
+	if (!c->run)
+		return print_version(out, opt.json);
 	if (opt.seconds && !take_seconds(opt.seconds, &request.seconds))
-		return usage_error(err, "not a number from 1 to 86400: ", opt.seconds);
+		return usage_error(err, "--seconds is a number from 1 to 86400, not ", opt.seconds);
 	request.arg = c->arg ? argv[1] : NULL;
 	return run_command(c, &request, &opt, out, err);
 }

@@ -20,7 +20,7 @@ enum vmcctl_exit {
 int vmcctl_run(int argc, char **argv, FILE *out, FILE *err);
 
 #define VMCCTL_PREPARE_SECONDS		300u
-#define VMCCTL_PREPARE_TIMEOUT_MS	20000u	/* vmcd gives up earlier */
+#define VMCCTL_PREPARE_TIMEOUT_MS	20000u	/* vmcd takes up to 12 s */
 
 struct vmcctl_request {
 	const char *arg;	/* the command's argument, or NULL */

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "writer_impl.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
 
 void writer_string(struct writer *w, const char *key, const char *label, const char *value)
 {
@@ -32,6 +35,25 @@ void writer_seconds(struct writer *w, const char *key, const char *label, uint64
 void writer_bool(struct writer *w, const char *key, const char *label, bool value)
 {
 	w->ops->boolean(w, key, label, value);
+}
+
+void writer_sentence(struct writer *w, const char *format, ...)
+{
+	va_list args;
+	char *text;
+	int len;
+
+	if (!w->ops->sentence)
+		return;
+	va_start(args, format);
+	len = vasprintf(&text, format, args);
+	va_end(args);
+	if (len < 0) {
+		w->error = w->error ? w->error : -ENOMEM;
+		return;
+	}
+	w->ops->sentence(w, text);
+	free(text);
 }
 
 void writer_open_object(struct writer *w, const char *key, const char *title)

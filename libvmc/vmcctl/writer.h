@@ -6,7 +6,7 @@
  * Each value has a key, its name in JSON, and a label, its heading in text;
  * without a label it appears in JSON only. Text from guests is made safe for a
  * terminal. In text
- *   - values outside of a table are lines "Label: value",
+ *   - values outside of a table are lines "Label: value", or sentences,
  *   - a list is a table; objects inside of a row add columns to it,
  *   - a column that is empty in every row is left out,
  *   - a list of blocks has lines for each row; objects inside of a row stand
@@ -35,6 +35,10 @@ void writer_number(struct writer *w, const char *key, const char *label, uint64_
 void writer_bytes(struct writer *w, const char *key, const char *label, uint64_t value);
 void writer_seconds(struct writer *w, const char *key, const char *label, uint64_t value);
 void writer_bool(struct writer *w, const char *key, const char *label, bool value);
+
+/* A line of its own in text, outside of a table; nothing in JSON, which has the values. */
+void writer_sentence(struct writer *w, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* @title is a heading in text, NULL for none. */
 void writer_open_object(struct writer *w, const char *key, const char *title);

@@ -18,6 +18,8 @@ struct writer_ops {
 	void (*number)(struct writer *w, const char *key, const char *label, uint64_t value,
 		       enum writer_kind kind);
 	void (*boolean)(struct writer *w, const char *key, const char *label, bool value);
+	/* NULL: has none */
+	void (*sentence)(struct writer *w, const char *text);
 	void (*open_object)(struct writer *w, const char *key, const char *title);
 	void (*close_object)(struct writer *w);
 	void (*open_list)(struct writer *w, const char *key, const char *title, const char *none,

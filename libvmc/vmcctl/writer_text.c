@@ -286,6 +286,23 @@ static void text_boolean(struct writer *w, const char *key, const char *label, b
 	add(w, label, value ? "yes" : "no", false);
 }
 
+static void text_sentence(struct writer *w, const char *value)
+{
+	struct text_writer *t = text(w);
+	int width;
+	char *line;
+
+	flush(t);
+	line = safe_text(value, &width);
+	if (!line) {
+		failed(t, -ENOMEM);
+		return;
+	}
+	fprintf(w->out, "%s\n", line);
+	t->begun = true;
+	free(line);
+}
+
 static void text_open_object(struct writer *w, const char *key, const char *title)
 {
 	struct text_writer *t = text(w);
@@ -374,6 +391,7 @@ static const struct writer_ops text_ops = {
 	.strings = text_strings,
 	.number = text_number,
 	.boolean = text_boolean,
+	.sentence = text_sentence,
 	.open_object = text_open_object,
 	.close_object = text_close_object,
 	.open_list = text_open_list,

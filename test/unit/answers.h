@@ -43,6 +43,14 @@
 #define ANSWER_DETAILS								\
 	"{\"parameters\":{\"guest\":" GUEST_WEB ",\"stats\":" STATS ",\"channels\":[" CHANNEL "]}}"
 
+#define ANSWER_PREPARED "{\"parameters\":{\"milliseconds\":12}}"
+#define ANSWER_RESUMED "{\"parameters\":{}}"
+#define ANSWER_CANNOT_PREPARE							\
+	"{\"error\":\"io.vmc.Manager.CannotPrepare\","				\
+	"\"parameters\":{\"reason\":\"d12 does not let go of channel 7\"}}"
+#define ANSWER_HOLDS_ANOTHER							\
+	"{\"error\":\"io.vmc.Manager.HoldsAnother\",\"parameters\":{\"guest\":\"db\"}}"
+
 #define ANSWER_NO_SUCH_GUEST							\
 	"{\"error\":\"io.vmc.Manager.NoSuchGuest\",\"parameters\":{\"guest\":\"nobody\"}}"
 #define ANSWER_AMBIGUOUS							\

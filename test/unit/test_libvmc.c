@@ -2,9 +2,12 @@
 /* libvmc against a vmcd that answers right, wrong, late or not at all. */
 #include "test.h"
 
+#include <fcntl.h>
+#include <limits.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -74,7 +77,11 @@ static void test_guests(void **state)
 	assert_null(l->guests[0]->macs[2]);
 	assert_string_equal(l->guests[0]->bridges[0], "xenbr0");
 	assert_int_equal(l->guests[0]->channels, 1);
+	assert_string_equal(l->guests[0]->quarantined[1], "mail");
+	assert_null(l->guests[0]->quarantined[2]);
+	assert_string_equal(l->guests[0]->prepared, "no");
 	assert_string_equal(l->guests[1]->name, "db");
+	assert_string_equal(l->guests[1]->prepared, "prepared");
 	assert_null(l->guests[1]->macs[1]);
 	vmc_free(l);
 	assert_int_equal(vmc_list_guests(vmc, &l), VMC_OK);
@@ -164,6 +171,264 @@ static void test_no_name(void **state)
 	assert_int_equal(vmc_get_status(vmc, &s), VMC_OK);	/* nothing was sent */
 	vmc_free(s);
 	finish(vmc);
+}
+
+static void test_prepare(void **state)
+{
+	static const struct reply replies[] = {
+		{ .data = ANSWER_PREPARED },
+		{ .data = "{\"parameters\":{\"milliseconds\":9007199254740993,\"new\":[]}}" },
+		{ .data = "{\"parameters\":{\"milliseconds\":0}}" },
+		{ .data = ANSWER_RESUMED },
+	};
+	struct vmc *vmc = connect_to(replies, N(replies));
+	uint64_t ms = 7;
+
+	(void)state;
+	assert_int_equal(vmc_prepare(vmc, "we\"b1", 0, &ms), VMC_OK);
+	assert_string_equal(varlink_server_call(server),
+			    "{\"method\":\"io.vmc.Manager.Prepare\","
+			    "\"parameters\":{\"guest\":\"we\\\"b1\"}}");
+	assert_int_equal(ms, 12);
+	assert_int_equal(vmc_prepare(vmc, "web1", 86400, &ms), VMC_OK);
+	assert_string_equal(varlink_server_call(server),
+			    "{\"method\":\"io.vmc.Manager.Prepare\","
+			    "\"parameters\":{\"seconds\":86400,\"guest\":\"web1\"}}");
+	assert_true(ms == 9007199254740993);
+	assert_int_equal(vmc_prepare(vmc, "web1", 1, NULL), VMC_OK);
+	assert_int_equal(vmc_resume(vmc, "4"), VMC_OK);
+	assert_string_equal(varlink_server_call(server),
+			    "{\"method\":\"io.vmc.Manager.Resume\","
+			    "\"parameters\":{\"guest\":\"4\"}}");
+	assert_string_equal(vmc_error_detail(vmc), "");
+	finish(vmc);
+}
+
+/* Wrong arguments are not sent. */
+static void test_prepare_nobody(void **state)
+{
+	static const struct reply replies[] = { { .data = ANSWER_RESUMED } };
+	struct vmc *vmc = connect_to(replies, N(replies));
+	uint64_t ms = 7;
+
+	(void)state;
+	assert_int_equal(vmc_prepare(vmc, NULL, 0, &ms), VMC_ERR_INVALID);
+	assert_string_equal(vmc_error_detail(vmc), "no guest named");
+	assert_int_equal(vmc_prepare(vmc, NULL, 5, NULL), VMC_ERR_INVALID);
+	assert_int_equal(vmc_prepare(vmc, "\xff", 5, &ms), VMC_ERR_INVALID);
+	assert_int_equal(vmc_prepare(vmc, "web1", 86401, &ms), VMC_ERR_INVALID);
+	assert_string_equal(vmc_error_detail(vmc), "86401 seconds are more than 86400");
+	assert_int_equal(vmc_prepare(vmc, "web1", UINT_MAX, &ms), VMC_ERR_INVALID);
+	assert_int_equal(vmc_resume(vmc, NULL), VMC_ERR_INVALID);
+	assert_int_equal(vmc_resume(vmc, "\xff"), VMC_ERR_INVALID);
+	assert_int_equal(ms, 7);
+	assert_string_equal(varlink_server_call(server), "");
+	assert_int_equal(vmc_resume(vmc, "web1"), VMC_OK);
+	finish(vmc);
+}
+
+static void test_prepare_refused(void **state)
+{
+#define ERROR(name, params) "{\"error\":\"io.vmc.Manager." name "\",\"parameters\":" params "}"
+	static const struct {
+		struct reply reply;
+		int error;
+		const char *detail;
+	} cases[] = {
+		{ { .data = ANSWER_CANNOT_PREPARE }, VMC_ERR_REFUSED,
+		  "d12 does not let go of channel 7" },
+		{ { .data = ANSWER_HOLDS_ANOTHER }, VMC_ERR_REFUSED,
+		  "the connection holds db already" },
+		{ { .data = ANSWER_DENIED }, VMC_ERR_DENIED, "" },
+		{ { .data = ANSWER_NO_SUCH_GUEST }, VMC_ERR_NO_GUEST, "nobody" },
+		{ { .data = ANSWER_AMBIGUOUS }, VMC_ERR_AMBIGUOUS, "web" },
+		{ { .data = ERROR("CannotPrepare", "{}") }, VMC_ERR_REFUSED, "" },
+		{ { .data = ERROR("CannotPrepare", "{\"reason\":7}") }, VMC_ERR_REFUSED, "" },
+		{ { .data = "{\"error\":\"io.vmc.Manager.CannotPrepare\"}" }, VMC_ERR_REFUSED, "" },
+		{ { .data = ERROR("HoldsAnother", "{\"guest\":[]}") }, VMC_ERR_REFUSED,
+		  "the connection holds a guest already" },
+		{ { .data = ERROR("HoldsAnother", "{\"guest\":\"\"}") }, VMC_ERR_REFUSED,
+		  "the connection holds a guest already" },
+	};
+	struct reply replies[N(cases) + 1];
+	struct vmc *vmc;
+	uint64_t ms = 7;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < N(cases); i++)
+		replies[i] = cases[i].reply;
+	replies[i] = (struct reply){ .data = ANSWER_PREPARED };
+	vmc = connect_to(replies, N(replies));
+	for (i = 0; i < N(cases); i++) {
+		if (i % 2)
+			assert_int_equal(vmc_resume(vmc, "web1"), cases[i].error);
+		else
+			assert_int_equal(vmc_prepare(vmc, "web1", 0, &ms), cases[i].error);
+		assert_string_equal(vmc_error_detail(vmc), cases[i].detail);
+	}
+	assert_int_equal(ms, 7);
+	/* the connection is still good */
+	assert_int_equal(vmc_prepare(vmc, "web1", 0, &ms), VMC_OK);
+	assert_string_equal(vmc_error_detail(vmc), "");
+	finish(vmc);
+}
+
+static void test_prepare_garbled(void **state)
+{
+#define TOOK(value) "{\"parameters\":{\"milliseconds\":" value "}}"
+	static const char *const answers[] = {
+		TOOK("-1"), TOOK("-9223372036854775808"), TOOK("9223372036854775808"), TOOK("1.0"),
+		TOOK("\"12\""), TOOK("null"), TOOK("[12]"), TOOK("{}"), TOOK("true"), TOOK(""),
+		TOOK("12,\"milliseconds\":12"), "{\"parameters\":{}}", "{\"parameters\":[12]}",
+		"{\"milliseconds\":12}", "{}", "12", "", ANSWER_STATUS,
+		"{\"continues\":true,\"parameters\":{\"milliseconds\":12}}",
+		"{\"error\":7,\"parameters\":{\"milliseconds\":12}}",
+		ANSWER_PREPARED ANSWER_PREPARED,
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < N(answers); i++) {
+		struct reply reply = { .data = answers[i] };
+		struct vmc *vmc = connect_to(&reply, 1);
+		uint64_t ms = 7;
+
+		if (vmc_prepare(vmc, "web1", 0, i % 2 ? NULL : &ms) != VMC_ERR_PROTOCOL)
+			fail_msg("accepted: %s", answers[i]);
+		assert_int_equal(ms, 7);
+		assert_string_not_equal(vmc_error_detail(vmc), "");
+		/* it ends the connection, and with it what it held */
+		assert_int_equal(vmc_fd(vmc), -1);
+		assert_int_equal(vmc_resume(vmc, "web1"), VMC_ERR_CLOSED);
+		finish(vmc);
+	}
+}
+
+static void test_resume_garbled(void **state)
+{
+	static const char *const answers[] = {
+		"{}", "[]", "", "{\"parameters\":7}", "{\"error\":{}}",
+		"{\"continues\":true,\"parameters\":{}}",
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < N(answers); i++) {
+		struct reply reply = { .data = answers[i] };
+		struct vmc *vmc = connect_to(&reply, 1);
+
+		assert_int_equal(vmc_resume(vmc, "web1"), VMC_ERR_PROTOCOL);
+		assert_int_equal(vmc_resume(vmc, "web1"), VMC_ERR_CLOSED);
+		finish(vmc);
+	}
+}
+
+/* A guest that does not say whether it is prepared. */
+static void test_prepared_garbled(void **state)
+{
+#define GUEST(prepared)								\
+	"{\"parameters\":{\"guests\":[{\"domid\":4,\"name\":\"\",\"uuid\":\"\","	\
+	"\"state\":\"\",\"driver\":\"\",\"protocol\":1,\"error\":\"\",\"macs\":[]," \
+	"\"bridges\":[],\"channels\":1,\"quarantined\":[]" prepared "}]}}"
+	static const struct {
+		const char *data;
+		int ret;
+	} cases[] = {
+		{ GUEST(",\"prepared\":\"later\""), VMC_OK },
+		{ GUEST(""), VMC_ERR_PROTOCOL },
+		{ GUEST(",\"prepared\":true"), VMC_ERR_PROTOCOL },
+		{ GUEST(",\"prepared\":null"), VMC_ERR_PROTOCOL },
+		{ GUEST(",\"prepared\":[\"no\"]"), VMC_ERR_PROTOCOL },
+		{ GUEST(",\"prepared\":1"), VMC_ERR_PROTOCOL },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < N(cases); i++) {
+		struct reply reply = { .data = cases[i].data };
+		struct vmc *vmc = connect_to(&reply, 1);
+		struct vmc_guest_list *l = NULL;
+
+		assert_int_equal(vmc_list_guests(vmc, &l), cases[i].ret);
+		if (cases[i].ret)
+			assert_string_equal(vmc_error_detail(vmc),
+					    "missing or wrong member: prepared");
+		else
+			assert_string_equal(l->guests[0]->prepared, "later");
+		vmc_free(l);
+		finish(vmc);
+	}
+}
+
+static void test_prepare_timeout(void **state)
+{
+	static const struct reply silent[] = { { .data = NULL } };
+	static const struct reply close[] = { { .close = true } };
+	struct vmc *vmc = connect_to(silent, 1);
+	uint64_t ms = 7;
+
+	(void)state;
+	vmc_set_timeout(vmc, 100);
+	assert_int_equal(vmc_prepare(vmc, "web1", 0, &ms), VMC_ERR_TIMEOUT);
+	assert_int_equal(vmc_fd(vmc), -1);
+	assert_int_equal(vmc_prepare(vmc, "web1", 0, &ms), VMC_ERR_CLOSED);
+	finish(vmc);
+
+	vmc = connect_to(silent, 1);
+	vmc_set_timeout(vmc, 100);
+	assert_int_equal(vmc_resume(vmc, "web1"), VMC_ERR_TIMEOUT);
+	finish(vmc);
+
+	vmc = connect_to(close, 1);
+	assert_int_equal(vmc_prepare(vmc, "web1", 5, &ms), VMC_ERR_CLOSED);
+	assert_int_equal(vmc_fd(vmc), -1);
+	finish(vmc);
+	assert_int_equal(ms, 7);
+}
+
+/* Whether a program that is started now has the descriptor. */
+static bool passed_on(int fd)
+{
+	char command[64];
+	int status;
+	pid_t pid;
+
+	snprintf(command, sizeof(command), "test -S /proc/self/fd/%d", fd);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+		_exit(99);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) < 2);
+	return !WEXITSTATUS(status);
+}
+
+static void test_fd(void **state)
+{
+	static const struct reply replies[] = { { .data = ANSWER_PREPARED } };
+	struct vmc *vmc = connect_to(replies, N(replies)), *none;
+	int fd = vmc_fd(vmc);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(vmc_prepare(vmc, "web1", 0, NULL), VMC_OK);
+	assert_int_equal(vmc_fd(vmc), fd);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	assert_false(passed_on(fd));
+	assert_int_equal(fcntl(fd, F_SETFD, 0), 0);
+	assert_true(passed_on(fd));
+	/* still the handle's */
+	assert_int_equal(vmc_prepare(vmc, "web1", 0, NULL), VMC_OK);
+	finish(vmc);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+
+	assert_int_equal(vmc_connect("/nonexistent/sock", &none), VMC_ERR_NOT_RUNNING);
+	assert_int_equal(vmc_fd(none), -1);
+	vmc_close(none);
+	assert_int_equal(vmc_fd(NULL), -1);
 }
 
 /* Members that a later vmcd may add are skipped. */
@@ -463,7 +728,7 @@ static void test_texts(void **state)
 	int i, j;
 
 	(void)state;
-	for (i = VMC_OK; i >= VMC_ERR_SYSTEM; i--) {
+	for (i = VMC_OK; i >= VMC_ERR_REFUSED; i--) {
 		assert_true(strlen(vmc_strerror(i)) > 0);
 		assert_string_not_equal(vmc_strerror(i), "unknown error");
 		for (j = VMC_OK; j > i; j--)
@@ -485,6 +750,14 @@ int main(void)
 		cmocka_unit_test(test_channels),
 		cmocka_unit_test(test_details),
 		cmocka_unit_test(test_no_name),
+		cmocka_unit_test(test_prepare),
+		cmocka_unit_test(test_prepare_nobody),
+		cmocka_unit_test(test_prepare_refused),
+		cmocka_unit_test(test_prepare_garbled),
+		cmocka_unit_test(test_resume_garbled),
+		cmocka_unit_test(test_prepared_garbled),
+		cmocka_unit_test(test_prepare_timeout),
+		cmocka_unit_test(test_fd),
 		cmocka_unit_test(test_unknown_members),
 		cmocka_unit_test(test_slow_answer),
 		cmocka_unit_test(test_large_answer),

@@ -57,9 +57,15 @@ static void test_list(void **state)
 {
 	(void)state;
 	expect(ANSWER_GUESTS, ARGS("list"),
+	       "DOMID  NAME  UUID                                  STATE      DRIVER  CHANNELS  "
+	       "PREPARED\n"
+	       "    4  web1  6f1c7a52-8a0e-4b57-9f7e-000000000001  connected  0.1.0          1  no\n"
+	       "   12  db    6f1c7a52-8a0e-4b57-9f7e-000000000002  waiting    -              0  "
+	       "prepared\n");
+	/* most of the time nobody is */
+	expect("{\"parameters\":{\"guests\":[" GUEST_WEB "]}}", ARGS("list"),
 	       "DOMID  NAME  UUID                                  STATE      DRIVER  CHANNELS\n"
-	       "    4  web1  6f1c7a52-8a0e-4b57-9f7e-000000000001  connected  0.1.0          1\n"
-	       "   12  db    6f1c7a52-8a0e-4b57-9f7e-000000000002  waiting    -              0\n");
+	       "    4  web1  6f1c7a52-8a0e-4b57-9f7e-000000000001  connected  0.1.0          1\n");
 	expect(ANSWER_NO_GUESTS, ARGS("list"), "No guests take part.\n");
 	expect(ANSWER_NO_GUESTS, ARGS("list", "--json"), "{\n  \"guests\": []\n}\n");
 	expect("{\"parameters\":{\"guests\":[" GUEST_DB "]}}", ARGS("-j", "list"),
@@ -152,6 +158,131 @@ static void test_show(void **state)
 	       "Events received:    19                -\n"
 	       "Went local:         9007199254740993  -\n"
 	       "Went back to TCP:   4                 -\n");
+}
+
+static void test_show_prepared(void **state)
+{
+#define NO_STATS "{\"reported\":false,\"sockets\":0,\"hooked\":0,\"memory\":0,"	\
+		 "\"grants\":0,\"mapped\":0,\"fallbacks\":[]}"
+	static const char answer[] = "{\"parameters\":{\"guest\":" GUEST_DB ",\"stats\":" NO_STATS
+				     ",\"channels\":[]}}";
+
+	(void)state;
+	assert_int_equal(run(answer, ARGS("show", "db")), 0);
+	assert_non_null(strstr(out, "State:     waiting\n"));
+	assert_non_null(strstr(out, "Bridge:    xenbr0\nPrepared:  prepared\n\nDriver\n"));
+	assert_int_equal(run(answer, ARGS("show", "db", "-j")), 0);
+	assert_non_null(strstr(out, "\"prepared\": \"prepared\","));
+	assert_int_equal(run(ANSWER_DETAILS, ARGS("show", "web1", "-j")), 0);
+	assert_non_null(strstr(out, "\"prepared\": \"no\","));
+}
+
+/* Runs against a vmcd that answers @data; @call is what it has to be asked. */
+static void expect_call(const char *data, const char *const *args, const char *call,
+			const char *text)
+{
+	struct reply reply = { .data = data };
+	struct varlink_server *s = varlink_server_start(&reply, 1);
+
+	assert_int_equal(run_at(varlink_server_path(s), args), 0);
+	assert_string_equal(varlink_server_call(s), call);
+	assert_string_equal(out, text);
+	assert_string_equal(err, "");
+	varlink_server_stop(s);
+}
+
+static void test_prepare(void **state)
+{
+#define PREPARE(params) "{\"method\":\"io.vmc.Manager.Prepare\",\"parameters\":" params "}"
+	static const char *const wrong[] = { "0",  "86401", "-1", "",	 "5x", " 5",
+					     "+5", "1.5",   "x",  "0x5", "99999999999999999999" };
+	size_t i;
+
+	(void)state;
+	expect_call(ANSWER_PREPARED, ARGS("prepare", "g1"),
+		    PREPARE("{\"seconds\":300,\"guest\":\"g1\"}"),
+		    "g1 is prepared (12 ms), for 300 s or until vmcctl resume g1\n");
+	expect_call(ANSWER_PREPARED, ARGS("prepare", "--seconds", "1", "4"),
+		    PREPARE("{\"seconds\":1,\"guest\":\"4\"}"),
+		    "4 is prepared (12 ms), for 1 s or until vmcctl resume 4\n");
+	expect_call(ANSWER_PREPARED, ARGS("prepare", "g1", "--json", "--seconds=86400"),
+		    PREPARE("{\"seconds\":86400,\"guest\":\"g1\"}"),
+		    "{\n"
+		    "  \"guest\": \"g1\",\n"
+		    "  \"milliseconds\": 12,\n"
+		    "  \"seconds\": 86400\n"
+		    "}\n");
+	/* what was typed does not drive the terminal either */
+	assert_int_equal(run(ANSWER_PREPARED, ARGS("prepare", "a\x1b[2J")), 0);
+	assert_string_equal(out, "a?[2J is prepared (12 ms), for 300 s or until vmcctl resume a?[2J\n");
+
+	for (i = 0; i < N(wrong); i++) {
+		assert_int_equal(run_at("/nonexistent", ARGS("prepare", "g1", "--seconds", wrong[i])),
+				 VMCCTL_USAGE);
+		assert_non_null(strstr(err, "vmcctl: --seconds is a number from 1 to 86400, not "));
+		assert_string_equal(out, "");
+	}
+	assert_int_equal(run_at(NULL, ARGS("prepare", "g1", "--seconds")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: missing argument of --seconds\nTry: vmcctl --help\n");
+	assert_int_equal(run_at(NULL, ARGS("prepare")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: missing argument GUEST\nTry: vmcctl --help\n");
+	assert_int_equal(run_at(NULL, ARGS("prepare", "a", "b")), VMCCTL_USAGE);
+	assert_int_equal(run_at(NULL, ARGS("resume", "g1", "--seconds", "5")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: --seconds is not for resume\nTry: vmcctl --help\n");
+	assert_int_equal(run_at(NULL, ARGS("version", "--seconds", "5")), VMCCTL_USAGE);
+}
+
+static void test_resume(void **state)
+{
+	static const char call[] = "{\"method\":\"io.vmc.Manager.Resume\","
+				   "\"parameters\":{\"guest\":\"g1\"}}";
+
+	(void)state;
+	expect_call(ANSWER_RESUMED, ARGS("resume", "g1"), call, "g1 is not prepared any more\n");
+	expect_call(ANSWER_RESUMED, ARGS("resume", "g1", "-j"), call,
+		    "{\n  \"guest\": \"g1\"\n}\n");
+	assert_int_equal(run_at(NULL, ARGS("resume")), VMCCTL_USAGE);
+}
+
+static void test_prepare_errors(void **state)
+{
+#define MAYBE "vmcctl: g1 may be prepared all the same: end that with: vmcctl resume g1\n"
+#define TRY_AGAIN ": try again, and see what vmcd logs: journalctl -u vmcd\n"
+	static const struct reply ends[] = { { .close = true } };
+	struct varlink_server *s;
+
+	(void)state;
+	assert_int_equal(run(ANSWER_CANNOT_PREPARE, ARGS("prepare", "g1")), VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: cannot prepare g1: d12 does not let go of channel 7" TRY_AGAIN);
+	assert_string_equal(out, "");
+	assert_int_equal(run("{\"error\":\"io.vmc.Manager.CannotPrepare\"}", ARGS("prepare", "g1", "-j")),
+			 VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: cannot prepare g1: vmcd can't do that now" TRY_AGAIN);
+	assert_string_equal(out, "");
+	assert_int_equal(run(ANSWER_DENIED, ARGS("prepare", "g1")), VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: cannot prepare g1: only root may: run vmcctl as root\n");
+	assert_int_equal(run(ANSWER_DENIED, ARGS("resume", "g1")), VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: cannot resume g1: only root may: run vmcctl as root\n");
+	assert_int_equal(run(ANSWER_NO_SUCH_GUEST, ARGS("prepare", "nobody")), VMCCTL_NO_GUEST);
+	assert_string_equal(err, "vmcctl: no such guest: nobody\n");
+	assert_int_equal(run(ANSWER_NO_SUCH_GUEST, ARGS("resume", "nobody")), VMCCTL_NO_GUEST);
+	assert_int_equal(run(ANSWER_AMBIGUOUS, ARGS("prepare", "web")), VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: several guests are called web: use the domain id or uuid\n");
+	assert_int_equal(run_at("/nonexistent/vmcd.sock", ARGS("prepare", "g1")), VMCCTL_NOT_RUNNING);
+	assert_null(strstr(err, "may be prepared"));
+
+	/* without vmcd's word it is not known what became of it */
+	assert_int_equal(run("{\"parameters\":{\"milliseconds\":-1}}", ARGS("prepare", "g1")),
+			 VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: vmcd's answer makes no sense: "
+				 "missing or wrong member: milliseconds\n" MAYBE);
+	assert_string_equal(out, "");
+	s = varlink_server_start(ends, 1);
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("prepare", "g1")), VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: connection closed: vmcd closed the connection\n" MAYBE);
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("resume", "g1")), VMCCTL_FAILED);
+	assert_string_equal(err, "vmcctl: connection closed: vmcd closed the connection\n");
+	varlink_server_stop(s);
 }
 
 /* Whatever vmcd says about the channel in `channels`, `show` says the same in JSON. */
@@ -262,7 +393,8 @@ static void test_usage(void **state)
 
 static void test_help(void **state)
 {
-	static const char *const names[] = { "list", "channels", "show", "status", "version" };
+	static const char *const names[] = { "list",	"channels", "show",    "status",
+					     "prepare", "resume",   "version" };
 	size_t i;
 
 	(void)state;
@@ -357,6 +489,10 @@ int main(void)
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_channels),
 		cmocka_unit_test(test_show),
+		cmocka_unit_test(test_show_prepared),
+		cmocka_unit_test(test_prepare),
+		cmocka_unit_test(test_resume),
+		cmocka_unit_test(test_prepare_errors),
 		cmocka_unit_test(test_json_agrees),
 		cmocka_unit_test(test_status),
 		cmocka_unit_test(test_hostile_names),

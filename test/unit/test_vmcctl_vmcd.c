@@ -5,16 +5,19 @@
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "control.h"
 #include "guest.h"
+#include "prepare.h"
 
 struct scene {
 	struct fake *f;
 	struct vmc_control *control;
 	struct fake_guest *a, *b;
 	uint32_t chan;
+	bool deaf;		/* B keeps its channels */
 	char dir[64], path[128];
 };
 
@@ -51,8 +54,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* The driver's part: answers when it is asked for its counters. */
-static void answer_stats(struct scene *s, struct fake_guest *g)
+/* The driver's part: closes channels; A also answers when it is asked for its counters. */
+static void answer(struct scene *s, struct fake_guest *g)
 {
 	union vmc_any_msg m;
 
@@ -69,7 +72,9 @@ static void answer_stats(struct scene *s, struct fake_guest *g)
 			.reasons = { [VMC_R_PROOF] = 6 },
 		};
 
-		if (m.h.type != VMC_L_STATS_REQ)
+		if (m.h.type == VMC_L_CHAN_CLOSE && !(g == s->b && s->deaf))
+			fg_close(g, VMC_L_CHAN_CLOSED, m.h.id, m.chan_close.peer, VMC_R_NONE);
+		if (m.h.type != VMC_L_STATS_REQ || g != s->a)
 			continue;
 		fg_send(g, &chan);
 		fg_send(g, &end);
@@ -92,7 +97,7 @@ static char *slurp(int fd)
 	return text;
 }
 
-/* Runs vmcctl against the vmcd of the scene, of whose guests only A answers. */
+/* Runs vmcctl against the vmcd of the scene, of whose guests only A tells its counters. */
 static struct run run(struct scene *s, const char *command, const char *arg, bool json)
 {
 	char *argv[8] = { (char *)"vmcctl", (char *)"-s", s->path, (char *)command };
@@ -113,7 +118,8 @@ static struct run run(struct scene *s, const char *command, const char *arg, boo
 	posix_spawn_file_actions_destroy(&actions);
 	while (!waitpid(pid, &status, WNOHANG)) {
 		fake_run(s->f, 2);
-		answer_stats(s, s->a);
+		answer(s, s->a);
+		answer(s, s->b);
 	}
 	assert_true(WIFEXITED(status));
 	r = (struct run){ WEXITSTATUS(status), slurp(out), slurp(err) };
@@ -225,6 +231,104 @@ static void test_gone(void **state)
 	end(&r);
 }
 
+static const char *state_of(struct scene *s, uint32_t domid)
+{
+	return vmc_prepare_state(vmc_guest_by_domid(s->f->d, domid));
+}
+
+static void test_prepare(void **state)
+{
+	struct scene *s = *state;
+	struct run r = run(s, "prepare", "3", false);
+
+	assert_int_equal(r.code, 0);
+	has(&r, "3 is prepared (");
+	has(&r, " ms), for 300 s or until vmcctl resume 3\n");
+	end(&r);
+	/* without a connection that holds it */
+	fake_run(s->f, 50);
+	assert_string_equal(state_of(s, 3), "prepared");
+	r = run(s, "list", NULL, false);
+	has(&r, "  PREPARED\n");
+	has(&r, "  prepared\n");
+	has(&r, "  no\n");
+	end(&r);
+	r = run(s, "list", NULL, true);
+	has(&r, "\"prepared\": \"prepared\",");
+	has(&r, "\"prepared\": \"no\",");
+	end(&r);
+	r = run(s, "show", "3", false);
+	has(&r, "Channels:  0\n");
+	has(&r, "\nPrepared:  prepared\n");
+	end(&r);
+	r = run(s, "prepare", "vm3", true);	/* again */
+	assert_int_equal(r.code, 0);
+	has(&r, "{\n  \"guest\": \"vm3\",\n  \"milliseconds\": ");
+	has(&r, ",\n  \"seconds\": 300\n}\n");
+	end(&r);
+
+	r = run(s, "resume", "3", false);
+	assert_int_equal(r.code, 0);
+	assert_string_equal(r.out, "3 is not prepared any more\n");
+	end(&r);
+	fake_settle(s->f);
+	assert_string_equal(state_of(s, 3), "no");
+	r = run(s, "list", NULL, false);
+	assert_null(strstr(r.out, "PREPARED"));
+	end(&r);
+	r = run(s, "resume", "3", true);	/* nothing to do */
+	assert_int_equal(r.code, 0);
+	assert_string_equal(r.out, "{\n  \"guest\": \"3\"\n}\n");
+	end(&r);
+	r = run(s, "prepare", "99", false);
+	assert_int_equal(r.code, 4);
+	assert_string_equal(r.err, "vmcctl: no such guest: 99\n");
+	end(&r);
+	r = run(s, "resume", "99", false);
+	assert_int_equal(r.code, 4);
+	end(&r);
+}
+
+/* The peer does not let go: the guest goes on, and it is told who is in the way. */
+static void test_prepare_refused(void **state)
+{
+	struct scene *s = *state;
+	char text[200];
+	struct run r;
+
+	s->f->d->timing.prepare = 1000;
+	s->f->d->timing.prepare_look = 10;
+	s->deaf = true;
+	r = run(s, "prepare", "3", true);
+	assert_int_equal(r.code, 1);
+	assert_string_equal(r.out, "");
+	snprintf(text, sizeof(text), "vmcctl: cannot prepare 3: d4 does not let go of channel %u: "
+		 "try again, and see what vmcd logs: journalctl -u vmcd\n", s->chan);
+	assert_string_equal(r.err, text);
+	end(&r);
+	assert_string_equal(state_of(s, 3), "no");
+}
+
+/* vmcd takes longer than the timeout of a new handle. */
+static void test_prepare_slowly(void **state)
+{
+	struct scene *s = *state;
+	struct timespec before, after;
+	struct run r;
+
+	s->f->d->timing.prepare = 6000;
+	s->b->lent_to = 3;
+	s->b->lent = 2;
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	r = run(s, "prepare", "3", false);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	assert_int_equal(r.code, 1);
+	if (!strstr(r.err, "cannot prepare 3: it still has 2 pages of d4 mapped: "))
+		fail_msg("%s", r.err);
+	assert_true(after.tv_sec - before.tv_sec >= 5);
+	end(&r);
+}
+
 static int skip_unless_root(void **state)
 {
 	(void)state;
@@ -240,6 +344,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		T(test_status), T(test_list), T(test_channels), T(test_show), T(test_gone),
+		T(test_prepare), T(test_prepare_refused), T(test_prepare_slowly),
 	};
 
 	return cmocka_run_group_tests_name("vmcctl with vmcd", tests, skip_unless_root, NULL);

@@ -20,6 +20,6 @@ finish down $limit
 serve_clean g1 g2
 echo "directions that went local in g1: $(($(vmc_chan g1 takeovers) - taken))"
 # connections that are over before the first answer are the more, the faster the machine is
-assert_ge $(($(vmc_chan g1 takeovers) - taken)) 40 "directions that went local"
+assert_ge $(($(vmc_chan g1 takeovers) - taken)) $((40 / slow)) "directions that went local"
 same_as_baseline g1 g2
 dmesg_clean g1 g2
