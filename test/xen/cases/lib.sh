@@ -129,11 +129,11 @@ json() {
 zombies() { dom0 "xl list" | awk 'NR > 1 && ($1 == "(null)" || $5 ~ /d/)'; }
 no_zombies() { [ -z "$(zombies)" ]; }
 
-# Pages of other domains that a domain has mapped, as Xen itself has it in its books. Its console keeps the last 16 KiB only: 0 is
-# exact, more may be even more.
+# Pages of other domains that a domain has mapped, as Xen itself has it in its books.
 mapped_by() {	# DOMID
-	dom0 "xl dmesg -c >/dev/null; xl debug-keys g; sleep 1; xl dmesg" |
-		awk -v by="$1" '/gnttab_usage_print_all . done/ { end = 1 } $2 ~ /^\[0x/ && $3 == by { n++ } END { if (!end) exit 1; print n + 0 }'
+	dom0 "xl dmesg -c >/dev/null; xl debug-keys g; sleep 1; xl dmesg" | awk -v by="$1" '
+		/gnttab_usage_print_all \[/ { begun = 1 } /gnttab_usage_print_all \]/ { done = 1 } $2 ~ /^\[0x/ && $3 == by { n++ }
+		END { if (!begun || !done) { print "not all of it" >"/dev/stderr"; exit 1 } print n + 0 }'
 }
 
 # Bytes that Dom0 saw on a guest's vif, both ways.

@@ -21,7 +21,7 @@ MEMORY_MB = 6144
 # eager-fpu: with Xen's lazy switching of vector registers this emulation loses them between contexts, and a memcpy() that
 # is interrupted copies rubbish (heap corruption in Dom0's tools and in the guests).
 XEN_ARGS = ("com1=115200,8n1 console=com1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 "
-            "loglvl=info guest_loglvl=info spec-ctrl=eager-fpu")
+            "loglvl=info guest_loglvl=info conring_size=256k spec-ctrl=eager-fpu")
 DOM0_ARGS = ("root=/dev/vda rw console=hvc0 loglevel=5 mitigations=off net.ifnames=0 panic=5 "
              "xen_netback.max_queues=4 "  # for guests with several CPUs, although Dom0 has but one
              "systemd.show_status=error systemd.log_target=journal")
