@@ -423,6 +423,20 @@ bool vmc_conn_lock_soon(struct vmc_conn *conn)
 }
 
 /*
+ * The peer has just proved to be there. TCP may wait long before it sends again, if
+ * the peer was away for a while, and what is in a ring waits for that. Socket lock.
+ */
+void vmc_conn_hurry(struct vmc_conn *conn)
+{
+	struct inet_connection_sock *icsk = inet_csk(conn->sk);
+
+	if (icsk->icsk_backoff &&
+	    (icsk->icsk_pending == ICSK_TIME_RETRANS || icsk->icsk_pending == ICSK_TIME_PROBE0) &&
+	    time_after(icsk->icsk_timeout, jiffies + HZ / 5))
+		inet_csk_reset_xmit_timer(conn->sk, icsk->icsk_pending, 1, TCP_RTO_MAX);
+}
+
+/*
  * A ULP came by a call that had begun before the scan took the socket, so the
  * socket was not let go first. Its tables are derived from ours: they have to stay.
  */
