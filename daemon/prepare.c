@@ -64,17 +64,21 @@ static void tell(struct vmc_prepare *p)
 	}
 }
 
-/* Nobody holds it any more; those who still wait hear why. */
-static void drop_all(struct vmc_prepare *p, const char *why)
+/* Those who wait for it hear why not, and hold it no more; with @all, the others don't either. */
+static void drop_those(struct vmc_prepare *p, const char *why, bool all)
 {
-	struct vmc_hold *h;
+	struct vmc_hold *h, *next;
 
-	while ((h = TAILQ_FIRST(&p->holds))) {
+	for (h = TAILQ_FIRST(&p->holds); h; h = next) {
+		bool told = h->told;
+
+		next = TAILQ_NEXT(h, entry);
+		if (told && !all)
+			continue;
 		drop(p, h);
-		if (!h->told && h->done) {
-			h->told = true;
+		h->told = true;
+		if (!told && h->done)
 			h->done(h, why);
-		}
 	}
 }
 
@@ -92,8 +96,11 @@ static void prepare_free(struct vmc_prepare *p)
 static void give_up(struct vmc_prepare *p, const char *why)
 {
 	vmc_guest_log(p->g, VMC_LOG_WARNING, "prepare", "can't be prepared: %s", why);
-	drop_all(p, why);
-	prepare_free(p);
+	drop_those(p, why, false);
+	if (held(p))
+		p->ready = true;	/* for somebody else it is, and stays so */
+	else
+		prepare_free(p);
 }
 
 /* The end that the guest has not closed, or that a running peer has not; NULL if there is none. */
@@ -265,7 +272,7 @@ void vmc_prepare_resume(struct vmc_guest *g)
 
 	if (!p)
 		return;
-	drop_all(p, "resumed by the operator");
+	drop_those(p, "resumed by the operator", true);
 	vmcd_schedule(g->d);
 }
 
@@ -287,7 +294,7 @@ void vmc_prepare_forget(struct vmc_guest *g)
 
 	if (!p)
 		return;
-	drop_all(p, "it is gone");
+	drop_those(p, "it is gone", true);
 	g->prepare = NULL;
 	event_free(p->timer);
 	free(p);

