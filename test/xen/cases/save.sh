@@ -61,7 +61,9 @@ for helper in '' 'env -u LIBXL_SAVE_HELPER '; do
 done
 
 echo "== a save that fails"
-! xl "save g1 /dev/full" >"$work/said" || die "a save to /dev/full worked"
+dom0 "mkdir -p /run/small && mount -t tmpfs -o size=30m none /run/small"
+! xl "save g1 /run/small/g1" >"$work/said" || die "a save to where there is no room worked"
+dom0 "umount /run/small"
 assert_match "$(cat "$work/said")" 'is parted from its peers' "the helper's words"
 local_again "after a save that failed"
 
