@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab: pvh
+# long: pvh
 # A guest migrates live, to the host that it is on, and back, under load: nothing is lost; local, remote meanwhile, local again.
 # limit: 600
 dmesg_mark g1 g2
