@@ -13,6 +13,9 @@
 /* Ids above this are believed only if both ends report them: nobody wears out the numbers. */
 #define ID_TRUSTED_MAX	0x7fffffffu
 
+/* Looks at a guest that has to answer CHAN_CLOSE, in timing.chan_answer. */
+#define CLOSE_LOOKS	10u
+
 static const char *const phase_names[] = {
 	"recover", "prepare", "connect", "complete", "up", "closing",
 };
@@ -132,8 +135,9 @@ void vmc_chan_free_all(struct vmcd *d)
 
 static void set_phase(struct vmc_chan *c, enum vmc_chan_phase phase)
 {
-	struct timeval tv = vmc_timeval(phase == VMC_PHASE_RECOVER ?
-					c->d->timing.chan_recover :
+	struct timeval tv = vmc_timeval(phase == VMC_PHASE_RECOVER ? c->d->timing.chan_recover :
+					phase == VMC_PHASE_CLOSING ?
+					c->d->timing.chan_answer / CLOSE_LOOKS :
 					c->d->timing.chan_answer);
 
 	if (phase == VMC_PHASE_UP)
@@ -296,6 +300,8 @@ static void chan_close(struct vmc_chan *c, enum vmc_reason reason)
 	if (c->phase != VMC_PHASE_UP && c->end[0].guest && c->end[1].guest)
 		pair_rest(c->end[0].guest, c->end[1].guest);
 	c->reason = reason;
+	c->end[0].silent = 0;
+	c->end[1].silent = 0;
 	set_phase(c, VMC_PHASE_CLOSING);
 	for (int i = 0; i < 2; i++)
 		if (c->end[i].guest && c->end[i].told && !c->end[i].closed)
@@ -316,15 +322,20 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	}
 	/*
 	 * A guest that does not answer CLOSE may still have its peer's pages mapped.
-	 * One that is stopped by the toolstack can't help it, and is waited for.
+	 * One that is stopped by the toolstack can't help it, and is waited for: once it
+	 * runs it has as much time as any other.
 	 */
 	for (int i = 0; i < 2; i++) {
-		struct vmc_guest *g = c->end[i].guest;
+		struct vmc_chan_end *e = &c->end[i];
 
-		if (g && c->end[i].told && !c->end[i].closed && !vmc_guest_paused(g))
-			vmc_link_fail(g, "does not answer CHAN_CLOSE for channel %u", c->id);
+		if (!e->guest || !e->told || e->closed)
+			continue;
+		e->silent = vmc_guest_paused(e->guest) ? 0 : e->silent + 1;
+		if (e->silent == CLOSE_LOOKS)
+			vmc_link_fail(e->guest, "does not answer CHAN_CLOSE for channel %u",
+				      c->id);
 	}
-	/* A failed link is reaped, and the channel with it; the others get more time. */
+	/* A failed link is reaped, and the channel with it. */
 	set_phase(c, VMC_PHASE_CLOSING);
 }
 

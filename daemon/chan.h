@@ -50,6 +50,7 @@ struct vmc_chan_end {
 	bool told;			/* it knows of the channel */
 	bool closed;			/* it has answered CLOSED */
 	bool claimed_up;		/* RECOVER: it says that the channel is up */
+	unsigned int silent;		/* CLOSING: looks in a row at which it ran and had not answered */
 	struct vmc_chan_stats stats;
 };
 

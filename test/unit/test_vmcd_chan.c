@@ -678,6 +678,27 @@ static void paused_guests_are_waited_for(void **state)
 	fg_assert_attached(s->b);
 }
 
+/* It runs again a moment before somebody looks: it has its time from then on. */
+static void a_guest_that_was_paused_has_its_time(void **state)
+{
+	struct scene *s = *state;
+	uint32_t id = fg_open(s->a, s->b);
+
+	s->f->d->timing.chan_answer = 200;
+	fg_close(s->a, VMC_L_CHAN_CLOSE, id, 4, VMC_R_NONE);
+	s->b->info.paused = true;
+	fg_close(s->a, VMC_L_CHAN_CLOSED, id, 4, VMC_R_NONE);
+	for (int i = 0; i < 4; i++) {
+		s->b->info.paused = true;
+		fake_run(s->f, 190);
+		s->b->info.paused = false;
+		fake_run(s->f, 120);
+		fg_assert_attached(s->b);
+	}
+	fake_run(s->f, 400);
+	fg_assert_refused(s->b, "does not answer CHAN_CLOSE");
+}
+
 /* ------------------------------------------------------------------------ death */
 
 /* Opens up to @step messages, then one side dies. */
@@ -1022,6 +1043,7 @@ int main(void)
 		T(impossible_halves),
 		T(silence_while_opening),
 		T(paused_guests_are_waited_for),
+		T(a_guest_that_was_paused_has_its_time),
 		T(death_at_every_step),
 		T(both_die),
 		T(new_guest_with_a_dead_ones_domid),

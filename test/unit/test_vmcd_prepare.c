@@ -646,30 +646,6 @@ static void held_again_when_it_is_prepared(void **state)
 	expect_quiet(s);
 }
 
-#if 0	/* fails: prepare.c, give_up(): it drops also the holds of those who were told "prepared" long ago */
-static void one_who_comes_later_fails(void **state)
-{
-	struct scene *s = *state;
-	struct waiter *w;
-
-	hold(s, 3);
-	expect_prepared(s, 3);
-	drain(s);
-	/* something else than VMC maps pages there, or a new domain's table can't be read */
-	s->b->lent_to = 3;
-	s->b->lent = 1;
-	w = waiter_new(s, 3, true, false);
-	fake_run(s->f, 300);
-	assert_int_equal(w->done, 1);
-	assert_string_equal(w->why, "it still has 1 pages of d4 mapped");
-	waiter_free(w);
-	/* the first one is in the middle of a migration */
-	assert_ptr_equal(s->hold.guest, guest(s, 3));
-	assert_true(vmc_prepare_has(guest(s, 3)));
-	expect_quiet(s);
-}
-#endif
-
 #if 0	/* fails: prepare.c, vmc_prepare_hold(): until_ms is the guest's, and each hold puts it off */
 static void others_do_not_prolong_the_wait(void **state)
 {
@@ -777,6 +753,28 @@ static void the_time_ends_while_another_holds(void **state)
 	fake_settle(s->f);
 	expect_home(s);
 }
+
+#if 0	/* fails: prepare.c, run(): returns after give_up() without arm(), so the end of the time is not seen */
+static void the_time_ends_after_another_failed(void **state)
+{
+	struct scene *s = *state;
+
+	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
+	fake_settle(s->f);
+	assert_string_equal(vmc_prepare_state(guest(s, 3)), "prepared");
+	drain(s);
+	s->b->lent_to = 3;
+	s->b->lent = 1;
+	hold(s, 3);
+	fake_run(s->f, 400);
+	assert_int_equal(s->done, 1);
+	assert_null(s->hold.guest);
+	assert_string_equal(vmc_prepare_state(guest(s, 3)), "prepared");
+	expect_quiet(s);
+	fake_run(s->f, 800);
+	expect_home(s);
+}
+#endif
 
 static void the_time_ends_while_it_is_stopped(void **state)
 {
@@ -915,6 +913,19 @@ static void a_peer_stops_meanwhile(void **state)
 	s->b->info.shutdown = s->b->info.suspended = true;
 	fake_run(s->f, 50);
 	expect_prepared(s, 3);
+}
+
+/* It asked for a channel and was stopped; the held one has not even heard of that. */
+static void a_peer_that_asked_is_paused(void **state)
+{
+	struct scene *s = *state;
+
+	fg_chan_req(s->a, 4);
+	fg_expect(s->a, VMC_L_CHAN_PREPARE, NULL);
+	s->a->info.paused = true;
+	hold(s, 4);
+	expect_prepared(s, 4);
+	assert_false(TAILQ_EMPTY(&s->f->d->chans));
 }
 
 static void a_peer_runs_again(void **state)
@@ -1165,7 +1176,7 @@ static int fake_mapped(struct vmc_xen *x, uint32_t owner, uint32_t user)
 static void a_table_that_cannot_be_read(void **state)
 {
 	struct scene *s = *state;
-	struct vmc_xen_ops ops = *s->f->xen.ops;
+	static struct vmc_xen_ops ops;
 	const struct vmc_xen_ops *old = s->f->xen.ops;
 
 	fake_domain(s->f, 5, "no-vif");	/* also one without a device may lend */
@@ -1174,6 +1185,7 @@ static void a_table_that_cannot_be_read(void **state)
 	fake_settle(s->f);
 	mapped_asked = 0;
 	mapped_error = -EIO;
+	ops = *old;
 	ops.mapped = fake_mapped;
 	s->f->xen.ops = &ops;
 	hold(s, 3);
@@ -1418,12 +1430,12 @@ int main(void)
 		TEST(one_does_not_wait_any_more),
 		TEST(nobody_waits_any_more),
 		TEST(held_again_when_it_is_prepared),
-		/* fails: TEST(one_who_comes_later_fails), */
 		/* fails: TEST(others_do_not_prolong_the_wait), */
 		TEST(two_guests_at_once),
 		TEST(resumed_for_all),
 		TEST(the_time_is_set_anew),
 		TEST(the_time_ends_while_another_holds),
+		/* fails: TEST(the_time_ends_after_another_failed), */
 		TEST(the_time_ends_while_it_is_stopped),
 		TEST(it_fails_and_the_time_with_it),
 		/* fails: TEST(the_time_begins_when_it_is_prepared), */
@@ -1431,6 +1443,7 @@ int main(void)
 		TEST(it_is_paused_when_nobody_holds_it),
 		/* fails: TEST(it_fails_while_it_is_suspended), */
 		TEST(a_peer_stops_meanwhile),
+		TEST(a_peer_that_asked_is_paused),
 		TEST(a_peer_runs_again),
 		TEST(all_peers_let_go),
 		TEST(no_channel_for_it),
