@@ -543,6 +543,12 @@ static void drain(struct scene *s)
 	fg_drain(s->b);
 }
 
+/* For what is not to fail, however slow this machine is. */
+static void patiently(struct scene *s)
+{
+	s->f->d->timing.prepare = 20000;
+}
+
 static void expect_quiet(struct scene *s)
 {
 	fg_expect_nothing(s->a);
@@ -555,6 +561,7 @@ static void some_leave_when_they_hear(void **state)
 	uint32_t id = fg_open(s->a, s->b);
 	struct waiter *w;
 
+	patiently(s);
 	waiter_new(s, 3, true, true);
 	w = waiter_new(s, 3, false, false);
 	waiter_new(s, 3, true, true);
@@ -593,6 +600,7 @@ static void one_does_not_wait_any_more(void **state)
 	uint32_t id = fg_open(s->a, s->b);
 	struct waiter *w = waiter_new(s, 3, true, false);
 
+	patiently(s);
 	hold(s, 3);
 	drain(s);
 	waiter_free(w);			/* and is not told anything */
@@ -610,6 +618,7 @@ static void nobody_waits_any_more(void **state)
 	uint32_t id = fg_open(s->a, s->b);
 	union vmc_any_msg m;
 
+	patiently(s);
 	hold(s, 3);
 	drain(s);
 	vmc_prepare_release(&s->hold);
@@ -670,6 +679,7 @@ static void two_guests_at_once(void **state)
 	uint32_t id = fg_open(s->a, s->b);
 	struct waiter *w = waiter_new(s, 4, true, false);
 
+	patiently(s);
 	hold(s, 3);
 	expect_close(s->a, id);
 	expect_del(s->a, 4);
@@ -695,6 +705,7 @@ static void resumed_for_all(void **state)
 	struct scene *s = *state;
 	struct waiter *w;
 
+	patiently(s);
 	hold(s, 3);
 	expect_prepared(s, 3);
 	fg_drain(s->a);
@@ -831,6 +842,7 @@ static void gone_with_all_timers_set(void **state)
 	struct scene *s = *state;
 	struct fake_guest *c = fake_vm(s->f, 5);
 
+	patiently(s);
 	fg_ready(c);
 	/* held for a time; waiting; released and stopped */
 	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
@@ -904,6 +916,7 @@ static void a_peer_stops_meanwhile(void **state)
 	struct scene *s = *state;
 	uint32_t id = fg_open(s->a, s->b);
 
+	patiently(s);
 	hold(s, 3);
 	drain(s);
 	closed(s->a, id, 4);
@@ -920,6 +933,7 @@ static void a_peer_that_asked_is_paused(void **state)
 {
 	struct scene *s = *state;
 
+	patiently(s);
 	fg_chan_req(s->a, 4);
 	fg_expect(s->a, VMC_L_CHAN_PREPARE, NULL);
 	s->a->info.paused = true;
@@ -933,6 +947,7 @@ static void a_peer_runs_again(void **state)
 	struct scene *s = *state;
 	uint32_t id = fg_open(s->a, s->b);
 
+	patiently(s);
 	s->b->info.paused = true;
 	hold(s, 3);
 	drain(s);
@@ -953,6 +968,7 @@ static void all_peers_let_go(void **state)
 	struct fake_guest *c = fake_vm(s->f, 5);
 	uint32_t with_b, with_c, other;
 
+	patiently(s);
 	fg_ready(c);
 	with_b = fg_open(s->a, s->b);
 	with_c = fg_open(c, s->a);
@@ -1010,6 +1026,7 @@ static void asked_while_it_closes(void **state)
 	struct scene *s = *state;
 	uint32_t id = fg_open(s->a, s->b);
 
+	patiently(s);
 	hold(s, 3);
 	drain(s);
 	fg_chan_req(s->b, 3);
@@ -1027,6 +1044,7 @@ static void the_second_asker_hears_why(void **state)
 	struct scene *s = *state;
 	union vmc_any_msg m;
 
+	patiently(s);
 	fg_chan_req(s->a, 4);
 	fg_expect(s->a, VMC_L_CHAN_PREPARE, &m);
 	fg_chan_req(s->b, 3);
@@ -1045,6 +1063,7 @@ static void answers_cross_with_it(void **state)
 	struct scene *s = *state;
 	union vmc_any_msg m;
 
+	patiently(s);
 	for (int phase = 0; phase < 3; phase++) {
 		uint32_t id;
 
@@ -1129,13 +1148,14 @@ static void it_is_refused_meanwhile(void **state)
 	struct scene *s = *state;
 	uint32_t id = fg_open(s->a, s->b);
 
+	patiently(s);
 	s->f->d->timing.chan_answer = 50;
 	s->b->lent_to = 3;
 	s->b->lent = 2;
 	hold(s, 3);
 	fg_drain(s->b);
 	closed(s->b, id, 3);
-	fake_run(s->f, 100);
+	fake_run(s->f, 300);
 	fg_assert_refused(s->a, "does not answer CHAN_CLOSE");
 	assert_int_equal(s->done, 0);	/* that is not proof enough */
 	s->b->lent = 0;
@@ -1148,13 +1168,14 @@ static void a_peer_is_refused_meanwhile(void **state)
 	struct scene *s = *state;
 	uint32_t id = fg_open(s->a, s->b);
 
+	patiently(s);
 	s->f->d->timing.chan_answer = 50;
 	hold(s, 3);
 	fg_drain(s->a);
 	closed(s->a, id, 4);
 	fake_settle(s->f);
 	assert_int_equal(s->done, 0);
-	fake_run(s->f, 100);
+	fake_run(s->f, 300);
 	fg_assert_refused(s->b, "does not answer CHAN_CLOSE");
 	expect_prepared(s, 3);
 }
@@ -1192,6 +1213,7 @@ static void a_table_that_cannot_be_read(void **state)
 	expect_failed(s, "cannot read the grant table of d4: ");
 	/* it gets better in time; the tables of all others are read */
 	s->done = 0;
+	patiently(s);
 	hold(s, 3);
 	fake_run(s->f, 50);
 	assert_int_equal(s->done, 0);
@@ -1237,7 +1259,7 @@ static void quarantine_lasts_longer(void **state)
 {
 	struct scene *s = *state;
 
-	s->f->d->timing.quarantine = 200;
+	s->f->d->timing.quarantine = 800;
 	quarantine(s);
 	drain(s);
 	hold(s, 3);
@@ -1246,7 +1268,7 @@ static void quarantine_lasts_longer(void **state)
 	fake_run(s->f, 50);
 	assert_false(vmc_prepare_has(guest(s, 3)));
 	expect_quiet(s);		/* they were no peers before, nor are they now */
-	fake_run(s->f, 200);
+	fake_run(s->f, 900);
 	expect_home(s);
 }
 
@@ -1273,6 +1295,7 @@ static void quarantine_is_not_for_its_end(void **state)
 	struct scene *s = *state;
 	uint32_t id;
 
+	patiently(s);
 	for (unsigned int i = 1; i < VMC_VIOLATIONS_MAX; i++)
 		complain(s->a, s->b);
 	id = fg_open(s->a, s->b);
@@ -1293,6 +1316,7 @@ static void stop_while_held(void **state)
 {
 	struct scene *s = *state;
 
+	patiently(s);
 	/* as service.c does: first the connections and their holds, then the rest */
 	fg_open(s->a, s->b);
 	hold(s, 3);
@@ -1307,6 +1331,7 @@ static void stop_with_holds_left(void **state)
 {
 	struct scene *s = *state;
 
+	patiently(s);
 	fg_open(s->a, s->b);
 	assert_int_equal(vmc_prepare_for(guest(s, 4), 100), 0);
 	waiter_new(s, 4, true, true);
@@ -1323,8 +1348,8 @@ static void restart(struct scene *s)
 	fake_stop(s->f);
 	fake_start(s->f);
 	s->f->d->timing.chan_retry = 0;
-	s->f->d->timing.prepare = 200;
 	s->f->d->timing.prepare_look = 10;
+	patiently(s);
 	fg_expect(s->a, VMC_L_ATTACH, NULL);
 	fg_expect(s->b, VMC_L_ATTACH, NULL);
 }
@@ -1388,8 +1413,8 @@ static void held_with_half_a_channel(void **state)
 	fake_destroy(s->b);
 	fake_start(s->f);
 	s->f->d->timing.chan_recover = 50;
-	s->f->d->timing.prepare = 400;
 	s->f->d->timing.prepare_look = 10;
+	patiently(s);
 	fg_expect(s->a, VMC_L_ATTACH, NULL);
 	list(s->a, id, 4);
 	hold(s, 3);
