@@ -67,7 +67,7 @@ static bool take_param(json_t *value, const struct param *p)
 
 	if (p->text)
 		*p->text = json_string_value(value);
-	if (p->text || !value)
+	if (p->text || !value || json_is_null(value))
 		return !p->text || *p->text;
 	if (!json_is_integer(value) || number < p->min || number > p->max)
 		return false;

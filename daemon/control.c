@@ -12,6 +12,7 @@
 #include <event2/listener.h>
 #include <grp.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,6 +211,11 @@ out:
 	return err;
 }
 
+static bool waits_for_guest(const struct client *cl)
+{
+	return cl->method && cl->method->hold;
+}
+
 /*
  * Takes requests from the buffer while it may, and reads on only if it may: what
  * piles up is the caller's, in its socket. May free @cl.
@@ -245,7 +251,10 @@ static void process(struct client *cl)
 		}
 		evbuffer_drain(in, len);
 	}
-	bufferevent_disable(cl->bev, EV_READ);
+	/* what a guest is held for has to be noticed when it ends */
+	if (cl->eof || !waits_for_guest(cl) ||
+	    evbuffer_get_length(in) >= VMC_CONTROL_INPUT_MAX)
+		bufferevent_disable(cl->bev, EV_READ);
 }
 
 static void on_more(evutil_socket_t fd, short what, void *arg)
@@ -272,12 +281,20 @@ static void on_written(struct bufferevent *bev, void *arg)
 		process(cl);
 }
 
+/* Has the caller gone, rather than only said all that it has to say? */
+static bool hung_up(struct bufferevent *bev)
+{
+	struct pollfd pfd = { .fd = bufferevent_getfd(bev) };
+
+	return poll(&pfd, 1, 0) > 0 && pfd.revents & (POLLHUP | POLLERR);
+}
+
 static void on_end(struct bufferevent *bev, short what, void *arg)
 {
 	struct client *cl = arg;
 
-	(void)bev;
-	if (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) {
+	if (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT) ||
+	    (waits_for_guest(cl) && hung_up(bev))) {
 		client_free(cl);
 		return;
 	}

@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DOMS_PER_CALL	64
+
 struct vmc_prepare {
 	struct vmc_guest *g;
 	TAILQ_HEAD(, vmc_hold) holds;
 	struct vmc_hold timed;		/* vmc_prepare_for() */
-	uint64_t timed_until_ms;
-	uint64_t until_ms;		/* to be prepared */
+	unsigned int timed_seconds;
+	uint64_t timed_until_ms;	/* if timed.told: it is prepared */
 	bool ready;
 	struct event *timer;
 };
@@ -57,6 +59,8 @@ static void tell(struct vmc_prepare *p)
 		if (h->told)
 			continue;
 		h->told = true;
+		if (h == &p->timed)
+			p->timed_until_ms = vmc_now_ms() + p->timed_seconds * 1000ull;
 		if (!h->keep)
 			drop(p, h);
 		if (h->done)
@@ -64,8 +68,27 @@ static void tell(struct vmc_prepare *p)
 	}
 }
 
-/* Those who wait for it hear why not, and hold it no more; with @all, the others don't either. */
-static void drop_those(struct vmc_prepare *p, const char *why, bool all)
+/* Those who have waited until @now hear why not, and hold it no more. */
+static bool drop_late(struct vmc_prepare *p, const char *why, uint64_t now)
+{
+	struct vmc_hold *h, *next;
+	bool any = false;
+
+	for (h = TAILQ_FIRST(&p->holds); h; h = next) {
+		next = TAILQ_NEXT(h, entry);
+		if (h->told || now < h->until_ms)
+			continue;
+		any = true;
+		drop(p, h);
+		h->told = true;
+		if (h->done)
+			h->done(h, why);
+	}
+	return any;
+}
+
+/* Nobody holds it any more; those who still wait hear why. */
+static void drop_all(struct vmc_prepare *p, const char *why)
 {
 	struct vmc_hold *h, *next;
 
@@ -73,13 +96,22 @@ static void drop_those(struct vmc_prepare *p, const char *why, bool all)
 		bool told = h->told;
 
 		next = TAILQ_NEXT(h, entry);
-		if (told && !all)
-			continue;
 		drop(p, h);
 		h->told = true;
 		if (!told && h->done)
 			h->done(h, why);
 	}
+}
+
+/* Does somebody still wait for it? Then it is not ready, as far as they are concerned. */
+static bool awaited(const struct vmc_prepare *p)
+{
+	const struct vmc_hold *h;
+
+	TAILQ_FOREACH(h, &p->holds, entry)
+		if (!h->told)
+			return true;
+	return false;
 }
 
 static void prepare_free(struct vmc_prepare *p)
@@ -91,16 +123,6 @@ static void prepare_free(struct vmc_prepare *p)
 	free(p);
 	g->d->peers_due = true;
 	vmcd_schedule(g->d);
-}
-
-static void give_up(struct vmc_prepare *p, const char *why)
-{
-	vmc_guest_log(p->g, VMC_LOG_WARNING, "prepare", "can't be prepared: %s", why);
-	drop_those(p, why, false);
-	if (held(p))
-		p->ready = true;	/* for somebody else it is, and stays so */
-	else
-		prepare_free(p);
 }
 
 /* The end that the guest has not closed, or that a running peer has not; NULL if there is none. */
@@ -121,26 +143,29 @@ static const struct vmc_chan_end *open_end(const struct vmc_guest *g)
 }
 
 /*
- * Pages of other guests that @g has mapped, by the grant tables of those guests: not
- * taken on its word. Returns how many, and whose, or -errno.
+ * Pages of other domains that @g has mapped, by the grant tables of those: not taken on
+ * its word. Of domains that die, too. Returns how many, and whose, or -errno.
  */
 static int mapped_pages(const struct vmc_guest *g, uint32_t *whose)
 {
 	struct vmc_xen *xen = g->d->xen;
-	struct vmc_guest *o;
-	int n;
+	struct vmc_dominfo info[DOMS_PER_CALL];
+	uint32_t first = 1;	/* Dom0 is no guest */
+	int count, n;
 
-	TAILQ_FOREACH(o, &g->d->guests, entry) {
-		if (o == g)
-			continue;
-		n = xen->ops->mapped(xen, o->domid, g->domid);
-		*whose = o->domid;
-		if (n == -ESRCH || n == -ENOENT)	/* just gone */
-			continue;
-		if (n)
-			return n;
-	}
-	return 0;
+	do {
+		count = xen->ops->domains(xen, first, DOMS_PER_CALL, info);
+		for (int i = 0; i < count; i++) {
+			*whose = info[i].domid;
+			first = info[i].domid + 1;
+			if (*whose == g->domid)
+				continue;
+			n = xen->ops->mapped(xen, *whose, g->domid);
+			if (n && n != -ESRCH && n != -ENOENT)	/* not just gone */
+				return n;
+		}
+	} while (count == DOMS_PER_CALL);
+	return count < 0 ? count : 0;
 }
 
 /* Is it parted from all? If not, @why says what is in the way. */
@@ -169,24 +194,25 @@ static void run(struct vmc_prepare *p)
 	struct vmc_guest *g = p->g;
 	char why[VMC_ERROR_MAX];
 
-	if (p->timed.guest && vmc_now_ms() >= p->timed_until_ms)
-		drop(p, &p->timed);
-	if (!held(p)) {
-		/* If it is stopped it leaves, most likely; and if it stays, nobody tells us. */
-		if (!vmc_guest_paused(g)) {
-			vmc_guest_log(g, VMC_LOG_INFO, "prepare", "goes back to its peers");
-			prepare_free(p);
-			return;
-		}
-	} else if (!p->ready) {
+	if (held(p) && !p->ready) {
 		p->ready = parted(g, why);
 		if (p->ready) {
 			vmc_guest_log(g, VMC_LOG_INFO, "prepare", "prepared");
 			tell(p);
-		} else if (vmc_now_ms() >= p->until_ms) {
-			give_up(p, why);
-			return;
+		} else if (drop_late(p, why, vmc_now_ms())) {
+			vmc_guest_log(g, VMC_LOG_WARNING, "prepare", "can't be prepared: %s",
+				      why);
+			/* for those who were told before it is, and stays so */
+			p->ready = held(p) && !awaited(p);
 		}
+	}
+	if (p->timed.guest && p->timed.told && vmc_now_ms() >= p->timed_until_ms)
+		drop(p, &p->timed);
+	/* If it is stopped it leaves, most likely; and if it stays, nobody tells us. */
+	if (!held(p) && !vmc_guest_paused(g)) {
+		vmc_guest_log(g, VMC_LOG_INFO, "prepare", "goes back to its peers");
+		prepare_free(p);
+		return;
 	}
 	arm(p);
 }
@@ -237,8 +263,8 @@ int vmc_prepare_hold(struct vmc_guest *g, struct vmc_hold *h)
 	h->guest = g;
 	h->told = false;
 	h->since_ms = vmc_now_ms();
+	h->until_ms = h->since_ms + g->d->timing.prepare;
 	TAILQ_INSERT_TAIL(&p->holds, h, entry);
-	p->until_ms = h->since_ms + g->d->timing.prepare;
 	p->ready = false;	/* or still is: looked at from the event loop */
 	g->d->peers_due = true;
 	vmcd_schedule(g->d);
@@ -251,6 +277,7 @@ int vmc_prepare_for(struct vmc_guest *g, unsigned int seconds)
 
 	if (!p)
 		return -ENOMEM;
+	p->timed_seconds = seconds;
 	p->timed_until_ms = vmc_now_ms() + seconds * 1000ull;
 	p->timed.keep = true;
 	return p->timed.guest ? 0 : vmc_prepare_hold(g, &p->timed);
@@ -272,7 +299,7 @@ void vmc_prepare_resume(struct vmc_guest *g)
 
 	if (!p)
 		return;
-	drop_those(p, "resumed by the operator", true);
+	drop_all(p, "resumed by the operator");
 	vmcd_schedule(g->d);
 }
 
@@ -294,7 +321,7 @@ void vmc_prepare_forget(struct vmc_guest *g)
 
 	if (!p)
 		return;
-	drop_those(p, "it is gone", true);
+	drop_all(p, "it is gone");
 	g->prepare = NULL;
 	event_free(p->timer);
 	free(p);

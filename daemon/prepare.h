@@ -23,6 +23,7 @@ struct vmc_hold {
 	bool keep;			/* holds the guest also after that */
 	bool told;
 	uint64_t since_ms;
+	uint64_t until_ms;		/* to be prepared, else it is not */
 };
 
 /* @h is the caller's, until vmc_prepare_release(). Returns 0 or -ENOMEM. */
@@ -30,7 +31,7 @@ int vmc_prepare_hold(struct vmc_guest *g, struct vmc_hold *h);
 /* May be called at any time, and for a hold that holds nothing. */
 void vmc_prepare_release(struct vmc_hold *h);
 
-/* Holds @g for @seconds, beside other holds; done() of those who wait is not called for it. -ENOMEM. */
+/* Holds @g for @seconds from when it is prepared, beside other holds. Returns 0 or -ENOMEM. */
 int vmc_prepare_for(struct vmc_guest *g, unsigned int seconds);
 
 /* Ends all holds: who still waits for the guest is told that it can't be prepared. */

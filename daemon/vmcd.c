@@ -23,7 +23,7 @@ static const struct vmcd_timing default_timing = {
 	.stats = 1000,
 	.violations = 600 * 1000,
 	.quarantine = 600 * 1000,
-	.prepare = 12000,	/* after the links of those who don't answer have failed */
+	.prepare = 12000,	/* longer than chan_answer: the links of those who don't answer fail before */
 	.prepare_look = 250,
 	.front = 250,
 };
