@@ -180,7 +180,7 @@ stop_traffic() { there "$1" "$STOP_TRAFFIC"; }	# GUEST
 # data: a direction that sent some stays with TCP.
 hold() {	# NAME FROM TO SEED [OPTIONS]
 	LIMIT=900 background "$1" "$2" "vmc-traffic hold $(addr "$3") --port $PORT --seed $4 --connections $((slow > 1 ? 2 : 6)) --pace 1000 \
-		--style blocking,poll,select,epoll-lt,epoll-et --ops -oob --chunk 16k --seconds $((880 * slow)) --timeout 890 ${5-}"
+		--style blocking,poll,select,epoll-lt,epoll-et --ops ${OPS:--oob} --chunk 16k --seconds $((880 * slow)) --timeout 890 ${5-}"
 	wait_for 60 "grep -q holding $work/$1.out" "$1: connections to be open"
 }
 
