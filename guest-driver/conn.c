@@ -423,20 +423,6 @@ bool vmc_conn_lock_soon(struct vmc_conn *conn)
 }
 
 /*
- * The peer has just proved to be there. TCP may wait long before it sends again, if
- * the peer was away for a while, and what is in a ring waits for that. Socket lock.
- */
-void vmc_conn_hurry(struct vmc_conn *conn)
-{
-	struct inet_connection_sock *icsk = inet_csk(conn->sk);
-
-	if (icsk->icsk_backoff &&
-	    (icsk->icsk_pending == ICSK_TIME_RETRANS || icsk->icsk_pending == ICSK_TIME_PROBE0) &&
-	    time_after(icsk->icsk_timeout, jiffies + HZ / 5))
-		inet_csk_reset_xmit_timer(conn->sk, icsk->icsk_pending, 1, TCP_RTO_MAX);
-}
-
-/*
  * A ULP came by a call that had begun before the scan took the socket, so the
  * socket was not let go first. Its tables are derived from ours: they have to stay.
  */
@@ -582,6 +568,64 @@ void vmc_conn_scan(void)
 {
 	if (!READ_ONCE(vmc_leaving))
 		queue_delayed_work(vmc_wq, &vmc_scan, VMC_SCAN_DELAY);
+}
+
+/* Bottom halves are off. */
+static void vmc_hurry_one(struct vmc_conn *conn, void *again)
+{
+	struct inet_connection_sock *icsk = inet_csk(conn->sk);
+	struct sock *sk = conn->sk;
+	struct vmc_peer *peer;
+	bool here;
+
+	if (!READ_ONCE(icsk->icsk_backoff))
+		return;
+	peer = vmc_peer_by_mac(conn->mac);
+	here = peer && rcu_access_pointer(peer->chan);
+	vmc_peer_put(peer);
+	if (!here)
+		return;
+	*(bool *)again = true;
+	bh_lock_sock(sk);
+	if (!sock_owned_by_user(sk) && icsk->icsk_backoff &&
+	    (icsk->icsk_pending == ICSK_TIME_RETRANS || icsk->icsk_pending == ICSK_TIME_PROBE0) &&
+	    time_after(icsk->icsk_timeout, jiffies + HZ / 5)) {
+		/* TCP gives up after so many probes, not after a time: these are extra. */
+		if (icsk->icsk_probes_out)
+			icsk->icsk_probes_out--;
+		inet_csk_reset_xmit_timer(sk, icsk->icsk_pending, 1, TCP_RTO_MAX);
+	}
+	bh_unlock_sock(sk);
+}
+
+/*
+ * TCP may have backed off to minutes while one of the two was away. With a new
+ * channel both are here: until somebody acknowledges, TCP sends again every second,
+ * a few times; after that it is something else that keeps them apart.
+ */
+#define VMC_HURRIES	10
+
+static void vmc_hurry_work(struct work_struct *work);
+static DECLARE_DELAYED_WORK(vmc_hurry, vmc_hurry_work);
+static atomic_t vmc_hurries;
+
+static void vmc_hurry_work(struct work_struct *work)
+{
+	bool again = false;
+
+	local_bh_disable();
+	vmc_conn_for_each(vmc_hurry_one, &again);
+	local_bh_enable();
+	if (again && atomic_dec_if_positive(&vmc_hurries) > 0 && !READ_ONCE(vmc_leaving))
+		queue_delayed_work(vmc_wq, &vmc_hurry, HZ);
+}
+
+/* There is a channel. Any context. */
+void vmc_conn_hurry(void)
+{
+	atomic_set(&vmc_hurries, VMC_HURRIES);
+	if (!READ_ONCE(vmc_leaving))
+		queue_delayed_work(vmc_wq, &vmc_hurry, HZ / 10);
 }
 
 /* The way to a peer became known: of an idle connection it may not have been. */
@@ -851,6 +895,7 @@ int vmc_conn_init(void)
 void vmc_conn_stop_scan(void)
 {
 	cancel_delayed_work_sync(&vmc_scan);
+	cancel_delayed_work_sync(&vmc_hurry);
 	cancel_delayed_work_sync(&vmc_settle);
 }
 

@@ -164,6 +164,7 @@ void vmc_peer_use_chan(struct vmc_chan *ch)
 			rcu_assign_pointer(peer->chan, ch);
 		}
 	spin_unlock_bh(&vmc_peers_lock);
+	vmc_conn_hurry();
 }
 
 /* No new stream finds the channel any more. */

@@ -153,7 +153,6 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 		return;
 	}
 	conn->rx_offered = jiffies | 1;
-	vmc_conn_hurry(conn);
 	vmc_rx_make_way(conn);
 	why = vmc_rx_obstacle(conn);
 	if (!why)

@@ -312,7 +312,6 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 		rcu_assign_pointer(conn->tx, t);
 		WRITE_ONCE(conn->tx_state, VMC_TX_READY);
 		spin_unlock_bh(&conn->tx_lock);
-		vmc_conn_hurry(conn);
 	}
 	release_sock(conn->sk);
 	vmc_offer_free(offer);

@@ -436,7 +436,7 @@ void vmc_conn_rest(struct vmc_conn *conn);
 void vmc_conn_settle(struct vmc_conn *conn);
 bool vmc_conn_is_quiet(struct vmc_conn *conn);
 bool vmc_conn_lock_soon(struct vmc_conn *conn);
-void vmc_conn_hurry(struct vmc_conn *conn);
+void vmc_conn_hurry(void);
 void vmc_conn_scan(void);
 void vmc_conn_stop_scan(void);
 void vmc_conn_put(struct vmc_conn *conn);
