@@ -10,7 +10,7 @@ g1 "pkill -f '[s]ampler.py echo' || true"
 g1 "setsid python3 /tmp/sampler.py echo $PING >/tmp/sampler.log 2>&1 </dev/null &"
 dmesg_mark g1 g2
 
-move() {	# NAME
+move() {	# NAME [COMMAND-BEFORE]
 	local began
 	LIMIT=300 background "$1-load" g1 "vmc-traffic hold $(addr g2) --port $PORT --seed 97 --connections 16 --pace 100 \
 		--style blocking,poll,epoll-lt --ops none --chunk 16k --seconds 250 --timeout 290 --moves"
@@ -19,7 +19,7 @@ move() {	# NAME
 	wait_for 30 "[ -s $work/$1.out ]" "$1: samples"
 	sleep 5
 	began=$(tail -n 1 "$work/$1.out" | sed 's/.*"t": \([0-9.]*\).*/\1/')
-	LIMIT=200 dom0 "bash -lc 'xl migrate -s \"\" g1 \"xl migrate-receive\"' 2>&1" >"$work/$1.migrate" || { cat "$work/$1.migrate"; die "$1: xl migrate"; }
+	LIMIT=200 dom0 "bash -lc '${2-} xl migrate -s \"\" g1 \"xl migrate-receive\"' 2>&1" >"$work/$1.migrate" || { cat "$work/$1.migrate"; die "$1: xl migrate"; }
 	ended=$(tail -n 1 "$work/$1.out" | sed 's/.*"t": \([0-9.]*\).*/\1/')
 	finish "$1" 150
 	there g1 "pkill -TERM -x vmc-hold"
@@ -29,15 +29,14 @@ move() {	# NAME
 }
 
 for round in 1 2 3; do
-	set_earning 4 16384
 	assert_local g1 g2
 	move "vmc-$round"
 	assert_match "$(cat "$work/vmc-$round.migrate")" 'is parted from its peers' "the helper's words"
-	# the same without a stream or a datagram in shared memory
-	set_earning 1000000000 1000000000
-	for guest in g1 g2; do there $guest "echo off >/sys/module/vmc/parameters/packets"; done
-	move "tcp-$round"
-	for guest in g1 g2; do there $guest "echo udp >/sys/module/vmc/parameters/packets"; done
+	# the control: guests without the driver, xl without the helper
+	for guest in g1 g2; do there $guest "rmmod vmc"; done
+	move "tcp-$round" 'env -u LIBXL_SAVE_HELPER'
+	for guest in g1 g2; do there $guest "modprobe vmc"; done
+	for guest in g1 g2; do wait_for 30 "connected $guest" "$guest connected"; done
 done
 python3 - "$work" <<'END'
 import json, statistics, sys

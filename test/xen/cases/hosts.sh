@@ -6,22 +6,12 @@ there h2:dom0 "systemctl is-active vmcd"
 dmesg_mark g1 g2
 serve g1 g2 -- --moves
 assert_local g1 g2
-# a guest may be away for longer than a TCP_USER_TIMEOUT that a program sets
-OPS=-oob,-sockopt
-hold up g1 g2 71 --moves
-hold down g2 g1 72 --moves
+load
 declare -A at=([g1]=h1 [g2]=h1)
 
-alive() {	# WHAT
-	running up && running down || { cat "$work/up.out" "$work/down.out"; die "$1: connections ended"; }
-}
-
-# Bytes through shared memory so far. What a driver counts begins anew with each channel.
-local_now() { [ "$(vmc_chan g1 tx_streams)" -ge 3 ] && [ "$(vmc_chan g2 tx_streams)" -ge 3 ]; }
-
 together() {	# WHAT
-	wait_for 60 local_now "$1: connections to be local"
-	alive "$1"
+	wait_for 60 "[ \"\$(vmc_chan g1 tx_streams)\" -ge 3 ] && [ \"\$(vmc_chan g2 tx_streams)\" -ge 3 ]" "$1: connections to be local"
+	load_goes_on "$1"
 }
 
 apart() {	# WHAT
@@ -29,7 +19,7 @@ apart() {	# WHAT
 	for guest in g1 g2; do assert_eq "$(vmc_status $guest mapped)" 0 "$1: pages that $guest has mapped"; done
 	before=$(g2 "cat /sys/class/net/eth0/statistics/rx_bytes")
 	wait_for 60 "[ \"\$(g2 'cat /sys/class/net/eth0/statistics/rx_bytes')\" -gt $((before + 100000)) ]" "$1: traffic over the network"
-	alive "$1"
+	load_goes_on "$1"
 }
 
 move() {	# GUEST HOST
@@ -51,8 +41,6 @@ apart "g1 on h2, g2 on h1 again"
 move g1 h1
 together "both on h1 again"
 
-for guest in g1 g2; do stop_holding $guest; done
-finish up 240
-finish down 240
+load_ends
 serve_clean g1 g2
 dmesg_clean g1 g2

@@ -179,13 +179,72 @@ stop_traffic() { there "$1" "$STOP_TRAFFIC"; }	# GUEST
 # Connections that stay, with little traffic: a guest with one emulated CPU has to have time for the rest of the case. No urgent
 # data: a direction that sent some stays with TCP.
 hold() {	# NAME FROM TO SEED [OPTIONS]
-	LIMIT=900 background "$1" "$2" "vmc-traffic hold $(addr "$3") --port $PORT --seed $4 --connections $((slow > 1 ? 2 : 6)) --pace 1000 \
+	LIMIT=900 background "$1" "$2" "vmc-traffic hold $(addr "$3") --port $PORT --seed $4 --connections ${CONNECTIONS:-$((slow > 1 ? 2 : 6))} --pace 1000 \
 		--style blocking,poll,select,epoll-lt,epoll-et --ops ${OPS:--oob} --chunk 16k --seconds $((880 * slow)) --timeout 890 ${5-}"
 	wait_for 60 "grep -q holding $work/$1.out" "$1: connections to be open"
 }
 
 # Ends them, properly.
-stop_holding() { there "$1" "pkill -TERM -x vmc-hold"; }
+stop_holding() { there "$1" "pkill -TERM -x vmc-hold"; }	# GUEST
+
+# What a guest that moves has to bear, between g1 and g2: 16 streams and 64 connections with requests and answers, half of them
+# from each side, numbered datagrams, and a session of ssh, of which every line has to come back.
+LOAD='streams-up streams-down requests-up requests-down datagrams ssh'
+load() {
+	local way from to seed guest
+	OPS=-oob,-sockopt	# they may be away for longer than a TCP_USER_TIMEOUT that a program sets
+	for way in up:g1:g2:1 down:g2:g1:2; do
+		IFS=: read -r way from to seed <<<"$way"
+		CONNECTIONS=8 hold "streams-$way" "$from" "$to" "10$seed" --moves
+		CONNECTIONS=32 hold "requests-$way" "$from" "$to" "20$seed" "--moves --requests"
+	done
+	"$cases/../flow/build" "$work/vmc-flow"
+	for guest in g1 g2; do "$lab" put $guest "$work/vmc-flow" /usr/local/bin/vmc-flow; done
+	there g2 "vmc-flow serve --background"
+	LIMIT=900 background datagrams g1 "vmc-flow flow $(addr g2) --flows 4 --rate 50 --size 10:1400 --seconds $((880 * slow))"
+	there g1 "rm -f /root/.ssh/load*; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/load; cat /root/.ssh/load.pub" |
+		"$lab" sh g2 -- "cat >>/root/.ssh/authorized_keys"
+	"$lab" sh g1 -- "cat >/tmp/session.py" <<'END'
+import itertools, signal, subprocess, sys, time
+stop = []
+signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+ssh = subprocess.Popen(["ssh", "-i", "/root/.ssh/load", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+                        sys.argv[1], "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+for n in itertools.count():
+    line = f"line {n}\n".encode()
+    ssh.stdin.write(line)
+    ssh.stdin.flush()
+    got = ssh.stdout.readline()
+    if got != line:
+        sys.exit(f"line {n} came back as {got}")
+    if stop:
+        break
+    time.sleep(0.5)
+ssh.stdin.close()
+print(f"{n} lines came back")
+sys.exit(ssh.wait())
+END
+	LIMIT=900 background ssh g1 "python3 /tmp/session.py $(addr g2)"
+}
+
+load_goes_on() {	# WHAT
+	local name
+	for name in $LOAD; do running "$name" || { cat "$work/$name.out"; die "$1: $name ended"; }; done
+}
+
+# g1 and g2 have met: what goes on between them goes through shared memory.
+local_again() {	# WHAT
+	load_goes_on "$1"
+	wait_for 30 "connected g1 && connected g2" "$1: links"
+	wait_for 40 "[ \"\$(vmc_chan g1 tx_streams)\" -ge 3 ] && [ \"\$(vmc_chan g2 tx_streams)\" -ge 3 ]" "$1: connections to be local again"
+}
+
+load_ends() {
+	local name
+	there g1 "pkill -TERM -x vmc-flow; pkill -TERM -f '^python3 /tmp/session.py'"
+	for name in g1 g2; do stop_holding $name; done
+	for name in $LOAD; do finish "$name" 120; done
+}
 
 # How soon a connection is worth a ring, for this case.
 set_earning() {	# CALLS BYTES

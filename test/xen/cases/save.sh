@@ -9,14 +9,9 @@ serve g1 g2 -- --moves
 assert_local g1 g2
 # a guest may be away for longer than a TCP_USER_TIMEOUT that a program sets
 OPS=-oob,-sockopt
+LOAD='up down'
 hold up g1 g2 41 --moves
 hold down g2 g1 42 --moves
-
-local_again() {	# WHAT
-	running up && running down || { cat "$work/up.out" "$work/down.out"; die "$1: connections ended"; }
-	wait_for 30 "connected g1" "$1: g1's link"
-	wait_for 40 "[ \"\$(vmc_chan g1 tx_streams)\" -ge 3 ] && [ \"\$(vmc_chan g2 tx_streams)\" -ge 3 ]" "$1: connections to be local again"
-}
 
 # Nothing that g1 had of g2's is mapped, nor the other way round, as the two of them and Xen say.
 parted() {	# WHAT

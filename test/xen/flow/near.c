@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,14 @@
 #include "flow.h"
 
 #define ROUNDS_MAX	1000000u
+
+static volatile sig_atomic_t stopped;
+
+static void stop(int number)
+{
+	(void)number;
+	stopped = 1;
+}
 
 static struct sockaddr_storage to;
 static socklen_t to_len;
@@ -66,7 +75,8 @@ static void transmit(int s, bool connected, const void *buf, size_t len)
 		n = connected ? send(s, buf, len, 0) :
 				sendto(s, buf, len, 0, (struct sockaddr *)&to, to_len);
 	} while (n < 0 && (errno == EINTR || errno == ENOBUFS));
-	if (n < 0)
+	/* a peer that is away for a while: this one is lost */
+	if (n < 0 && errno != EHOSTUNREACH)
 		err(1, "sending %zu bytes", len);
 }
 
@@ -93,14 +103,15 @@ static void ready(const struct options *o)
 static uint64_t send_flows(const struct options *o, uint32_t run)
 {
 	static unsigned char buf[DATAGRAM_MAX];
-	uint64_t start = now_ns(), sent = 0, due, now;
+	uint64_t end = now_ns() + (uint64_t)(o->seconds * 1e9), due = now_ns(), now, sent = 0;
 	uint32_t seq[FLOWS_MAX] = { 0 };
 	int s[FLOWS_MAX];
 	unsigned int i;
 
+	signal(SIGTERM, stop);
 	for (i = 0; i < o->flows; i++)
 		s[i] = sender(i % 2);
-	while ((double)(now_ns() - start) < o->seconds * 1e9) {
+	while (!stopped && now_ns() < end) {
 		i = (unsigned int)random() % o->flows;
 		unsigned int len = random_size(o);
 
@@ -108,8 +119,11 @@ static uint64_t send_flows(const struct options *o, uint32_t run)
 		transmit(s[i], i % 2, buf, len);
 		if (!sent++)
 			ready(o);
-		due = start + (uint64_t)((double)sent / o->rate * 1e9);
+		due += (uint64_t)(1e9 / o->rate);
 		now = now_ns();
+		/* one that stood still for long does not make up for it */
+		if (due + 1000000000u < now)
+			due = now;
 		if (due > now) {
 			struct timespec t = {
 				(time_t)((due - now) / 1000000000u),

@@ -393,6 +393,7 @@ static void *hold_thread(void *arg)
 	plan_connection(&h, opt->seed, c->run, conn, &opt->mix);
 	h.pattern = P_HOLD;
 	h.stall_ms = (uint32_t)opt->bytes;
+	h.rounds = opt->requests;
 	h.ops &= ~(uint32_t)(OP_TRUNC | OP_REUSE);
 	fd = client_connect(c, &h, false);
 	if (fd < 0 || session_open(&s, &h, fd, 0)) {

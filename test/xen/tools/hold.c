@@ -138,12 +138,75 @@ static int hold_events(struct session *s)
 	return 0;
 }
 
+static void hold_sleep(struct session *s)
+{
+	unsigned int left = hold_pause(s), step;
+
+	for (; left && !atomic_load(&hold_stop); left -= step) {
+		step = left < 20 ? left : 20;
+		nap(step);
+	}
+}
+
+/* The server waits for a request; 0 is the end. */
+static ssize_t hold_first(struct session *s, uint64_t until)
+{
+	uint64_t start = now_ms();
+	ssize_t got;
+	int ready;
+
+	do {
+		s->rx.doing = "waiting for a request";
+		ready = s->rx.blocking ? IO_IN : io_wait(s, true, false, 1000);
+		if (ready < 0)
+			return ready;
+		got = ready & IO_IN ? rx_once(s, until) : -EAGAIN;
+		if (got == -EAGAIN && now_ms() - start > s->h.quiet_ms)
+			return io_stalled(s, s->rx.doing);
+	} while (got == -EAGAIN);
+	return got;
+}
+
+/* Requests and answers in turn, of sizes that both know. */
+static int hold_requests(struct session *s)
+{
+	struct rng sizes = { mix64(s->h.seed ^ mix64(s->h.conn)) };
+	uint64_t n[2], until;
+	ssize_t got;
+	int err = 0;
+
+	while (!err && (s->side || !atomic_load(&hold_stop))) {
+		plan_round(&sizes, s->h.chunk, n);
+		until = s->rx.pos + n[!s->side];
+		if (s->side) {
+			got = hold_first(s, until);
+			if (got <= 0)
+				return got ? (int)got : session_shutdown(s);
+			err = session_pump(s, until, 0);
+			if (!err)
+				err = session_pump(s, 0, s->tx.pos + n[1]);
+		} else {
+			err = session_pump(s, 0, s->tx.pos + n[0]);
+			if (!err)
+				err = session_pump(s, until, 0);
+			if (!err)
+				hold_sleep(s);
+		}
+	}
+	if (!err)
+		err = session_shutdown(s);
+	return err ? err : session_expect_eof(s);
+}
+
 int pattern_hold(struct session *s)
 {
 	int err;
 
 	s->tx.total = s->rx.total = UINT64_MAX;
-	err = s->style == S_BLOCKING ? hold_blocking(s) : hold_events(s);
+	if (s->h.rounds)
+		err = hold_requests(s);
+	else
+		err = s->style == S_BLOCKING ? hold_blocking(s) : hold_events(s);
 	if (err && err != -EIO)
 		err = s->may_reset ? err : session_fail(s, "%s: %s", s->rx.doing, strerror(-err));
 	return err;

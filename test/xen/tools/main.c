@@ -18,7 +18,7 @@ static const char usage[] =
 "       vmc-traffic run ADDRESS   [--connections N] [--parallel K] [--min-bytes B] [--max-bytes B]\n"
 "                         [--chunk B] [--style LIST] [--pattern LIST] [--ops LIST] [--signals MS]\n"
 "       vmc-traffic hold ADDRESS  [--connections N] [--seconds S] [--pace MS] [--peer-dies]\n"
-"                         [--user-timeout MS] [--chunk B] [--style LIST] [--ops LIST]\n"
+"                         [--user-timeout MS] [--chunk B] [--style LIST] [--ops LIST] [--requests]\n"
 "       vmc-traffic sha ADDRESS   [--bytes B]\n"
 "       vmc-traffic answer [--port P] [--family 4|6|mapped] [--background [--log FILE]]\n"
 "       vmc-traffic pair|crr ADDRESS  [--bytes B] [--seconds S]\n"
@@ -31,7 +31,8 @@ static const char usage[] =
 "run:   connections that end. --parallel of them are open, all before any begins. To see one of a run\n"
 "       again: --from ITS-NUMBER --connections 1, and the rest as it was.\n"
 "hold:  connections that stay, with a little traffic, for --seconds or until SIGTERM. It tells when\n"
-"       all are open. --peer-dies: each has to end in an error, with all before it right.\n"
+"       all are open. --requests: requests and answers in turn. --peer-dies: each has to end in an error,\n"
+"       with all before it right.\n"
 "sha:   one connection, --bytes in both directions at once, SHA-256 of both at both ends.\n"
 "answer: answers requests of the four below; one thread for all connections.\n"
 "pair:  requests of --bytes on two connections in turn, one of which is kept from the driver.\n"
@@ -82,7 +83,7 @@ static int number(const char *text, uint64_t min, uint64_t max, uint64_t *value)
 enum {
 	O_PORT = 1, O_FAMILY, O_BACKGROUND, O_LOG, O_DELAY, O_FAULT, O_SEED, O_CONNECTIONS,
 	O_PARALLEL, O_MIN, O_MAX, O_CHUNK, O_STYLE, O_PATTERN, O_OPS, O_SIGNALS, O_SECONDS,
-	O_PACE, O_DIES, O_USER_TIMEOUT, O_BYTES, O_TIMEOUT, O_QUIET, O_FROM, O_MOVES,
+	O_PACE, O_REQUESTS, O_DIES, O_USER_TIMEOUT, O_BYTES, O_TIMEOUT, O_QUIET, O_FROM, O_MOVES,
 	O_HELP,
 };
 
@@ -112,6 +113,7 @@ static const struct option options[] = {
 	{ "quiet", required_argument, NULL, O_QUIET },
 	{ "from", required_argument, NULL, O_FROM },
 	{ "moves", no_argument, NULL, O_MOVES },
+	{ "requests", no_argument, NULL, O_REQUESTS },
 	{ "help", no_argument, NULL, O_HELP },
 	{ NULL, 0, NULL, 0 },
 };
@@ -167,6 +169,9 @@ static int parse(int argc, char **argv, struct arguments *a)
 			continue;
 		case O_DIES:
 			c->peer_dies = true;
+			continue;
+		case O_REQUESTS:
+			c->requests = true;
 			continue;
 		case O_MOVES:
 			atomic_store(&signals_on, true);

@@ -131,7 +131,7 @@ struct header {
 	uint32_t stall_ms;	/* P_STALL: the reader sleeps; P_HOLD: pace */
 	uint32_t signal_ms;	/* the client is interrupted that often */
 	uint32_t quiet_ms;	/* no progress for that long is a failure */
-	uint32_t rounds;	/* P_PINGPONG */
+	uint32_t rounds;	/* P_PINGPONG; P_HOLD: not 0 if in turn */
 };
 
 struct mix {
@@ -283,6 +283,7 @@ struct client_options {
 	uint64_t seed;
 	unsigned int from, connections, parallel, seconds, user_timeout_ms;
 	bool peer_dies;
+	bool requests;		/* hold: requests and answers in turn */
 	uint64_t bytes;
 	struct mix mix;
 };
