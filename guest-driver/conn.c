@@ -9,11 +9,14 @@
 #include <linux/fdtable.h>
 #include <linux/fs.h>
 #include <linux/hashtable.h>
+#include <linux/inetdevice.h>
 #include <linux/jhash.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/tracepoint.h>
+#include <net/addrconf.h>
 #include <net/dst.h>
+#include <net/if_inet6.h>
 #include <net/ipv6.h>
 #include <net/mptcp.h>
 #include <net/neighbour.h>
@@ -223,7 +226,7 @@ static void vmc_tuple_of(const struct sock *sk, struct vmc_tuple *t)
 }
 
 /* The MAC that this connection's packets go to, if its next hop is on a link of ours. */
-static bool vmc_next_hop(const struct sock *sk, u8 *mac)
+static bool vmc_next_hop(const struct sock *sk, u8 *mac, int *ifindex)
 {
 	struct neighbour *n;
 	struct dst_entry *dst;
@@ -244,6 +247,7 @@ static bool vmc_next_hop(const struct sock *sk, u8 *mac)
 		goto out;
 	if (READ_ONCE(n->nud_state) & NUD_VALID) {
 		neigh_ha_snapshot(mac, n, n->dev);
+		*ifindex = dst->dev->ifindex;
 		ok = true;
 	}
 	neigh_release(n);
@@ -259,10 +263,11 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	struct vmc_conn *conn;
 	struct vmc_peer *peer;
 	u8 mac[MAX_ADDR_LEN];
+	int ifindex;
 
 	if (!atomic_read(&vmc_nr_peers) || vmc_sk_is_taken(sk))
 		return;
-	if (!vmc_next_hop(sk, mac))
+	if (!vmc_next_hop(sk, mac, &ifindex))
 		return;
 	peer = vmc_peer_by_mac(mac);
 	if (!peer) {
@@ -281,6 +286,7 @@ static void vmc_conn_hook(struct sock *sk, enum vmc_role role)
 	INIT_DELAYED_WORK(&conn->leave, vmc_conn_leave_work);
 	conn->peer = peer;
 	ether_addr_copy(conn->mac, mac);
+	conn->ifindex = ifindex;
 	conn->sk = sk;
 	sock_hold(sk);
 	vmc_tuple_of(sk, &conn->tuple);
@@ -868,6 +874,85 @@ void vmc_conn_write_space(struct vmc_conn *conn)
 		write_space(conn->sk);
 }
 
+/* ------------------------------------------------------- the way is gone */
+
+/*
+ * Without us a connection would find out now that nothing goes this way any more:
+ * it is let go, and finds out. Once it may be local again a scan takes it again.
+ */
+struct vmc_way {
+	const struct net *net;
+	const u8 *addr;
+	int ifindex;
+};
+
+static void vmc_way_from(struct vmc_conn *conn, void *arg)
+{
+	const struct vmc_way *way = arg;
+
+	if (net_eq(sock_net(conn->sk), way->net) &&
+	    !memcmp(conn->tuple.saddr, way->addr, sizeof(conn->tuple.saddr)))
+		vmc_conn_leave(conn, VMC_R_NO_PEER);
+}
+
+static void vmc_way_through(struct vmc_conn *conn, void *arg)
+{
+	const struct vmc_way *way = arg;
+
+	if (net_eq(sock_net(conn->sk), way->net) && conn->ifindex == way->ifindex)
+		vmc_conn_leave(conn, VMC_R_NO_PEER);
+}
+
+static void vmc_way_to(struct vmc_conn *conn, void *arg)
+{
+	if (vmc_peer_has_mac(arg, conn->mac) && !vmc_peer_find(conn->mac))
+		vmc_conn_leave(conn, VMC_R_NO_PEER);
+}
+
+/* The peer was named anew, perhaps with fewer MACs. */
+void vmc_conn_part(struct vmc_peer *old)
+{
+	vmc_conn_for_each(vmc_way_to, old);
+}
+
+static int vmc_addr_event(struct notifier_block *nb, unsigned long event, void *arg)
+{
+	const struct in_ifaddr *ifa = arg;
+	u8 addr[16] = { [10] = 0xff, [11] = 0xff };
+	struct vmc_way way = { .net = dev_net(ifa->ifa_dev->dev), .addr = addr };
+
+	if (event == NETDEV_DOWN) {
+		memcpy(addr + 12, &ifa->ifa_local, sizeof(ifa->ifa_local));
+		vmc_conn_for_each(vmc_way_from, &way);
+	}
+	return NOTIFY_DONE;
+}
+
+static int vmc_addr6_event(struct notifier_block *nb, unsigned long event, void *arg)
+{
+	const struct inet6_ifaddr *ifa = arg;
+	struct vmc_way way = { .net = dev_net(ifa->idev->dev), .addr = ifa->addr.s6_addr };
+
+	if (event == NETDEV_DOWN)
+		vmc_conn_for_each(vmc_way_from, &way);
+	return NOTIFY_DONE;
+}
+
+static int vmc_dev_event(struct notifier_block *nb, unsigned long event, void *arg)
+{
+	const struct net_device *dev = netdev_notifier_info_to_dev(arg);
+	struct vmc_way way = { .net = dev_net(dev), .ifindex = dev->ifindex };
+
+	/* it also comes, for every device, when we unregister */
+	if (event == NETDEV_DOWN && !READ_ONCE(vmc_leaving))
+		vmc_conn_for_each(vmc_way_through, &way);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block vmc_addr_nb = { .notifier_call = vmc_addr_event };
+static struct notifier_block vmc_addr6_nb = { .notifier_call = vmc_addr6_event };
+static struct notifier_block vmc_dev_nb = { .notifier_call = vmc_dev_event };
+
 /* ------------------------------------------------------ init and exit */
 
 static void vmc_find_tp(struct tracepoint *tp, void *unused)
@@ -885,10 +970,18 @@ int vmc_conn_init(void)
 		pr_err("vmc: this kernel has no tracepoint inet_sock_set_state\n");
 		return -ENOENT;
 	}
+	err = register_netdevice_notifier(&vmc_dev_nb);
+	if (err)
+		return err;
 	err = tracepoint_probe_register(vmc_state_tp, vmc_probe_state, NULL);
-	if (!err)
-		register_netevent_notifier(&vmc_neigh_nb);
-	return err;
+	if (err) {
+		unregister_netdevice_notifier(&vmc_dev_nb);
+		return err;
+	}
+	register_inetaddr_notifier(&vmc_addr_nb);
+	register_inet6addr_notifier(&vmc_addr6_nb);
+	register_netevent_notifier(&vmc_neigh_nb);
+	return 0;
 }
 
 /* For good: the driver is leaving. */
@@ -929,6 +1022,9 @@ void vmc_conn_exit(void)
 	unsigned int stuck = 0;
 
 	unregister_netevent_notifier(&vmc_neigh_nb);
+	unregister_inet6addr_notifier(&vmc_addr6_nb);
+	unregister_inetaddr_notifier(&vmc_addr_nb);
+	unregister_netdevice_notifier(&vmc_dev_nb);
 	tracepoint_probe_unregister(vmc_state_tp, vmc_probe_state, NULL);
 	tracepoint_synchronize_unregister();
 	vmc_conn_stop_scan();

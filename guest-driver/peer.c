@@ -59,6 +59,8 @@ int vmc_peer_add(const struct vmc_l_peer_add *m)
 	list_add_tail_rcu(&peer->node, &vmc_peers);
 	atomic_inc(&vmc_nr_peers);
 	spin_unlock_bh(&vmc_peers_lock);
+	if (old)
+		vmc_conn_part(old);
 	vmc_peer_put(old);
 	if (unlinked)
 		vmc_peer_put(old);
@@ -112,6 +114,19 @@ struct vmc_peer *vmc_peer_find(const u8 *mac)
 		if (vmc_peer_has_mac(peer, mac))
 			return peer;
 	return NULL;
+}
+
+/* Is this MAC a guest's that we know by this domid? */
+bool vmc_peer_is(u32 domid, const u8 *mac)
+{
+	const struct vmc_peer *peer;
+	bool is;
+
+	rcu_read_lock();
+	peer = vmc_peer_find(mac);
+	is = peer && peer->domid == domid;
+	rcu_read_unlock();
+	return is;
 }
 
 /* The channel to the peer; asks for one if there is none. Inside RCU. */

@@ -155,6 +155,8 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	conn->rx_offered = jiffies | 1;
 	vmc_rx_make_way(conn);
 	why = vmc_rx_obstacle(conn);
+	if (!why && !vmc_peer_is(ch->domid, conn->mac))
+		why = VMC_R_NO_PEER;
 	if (!why)
 		r = vmc_pool_rx_get(ch, m->want_bytes, 0, &why);
 	if (r) {

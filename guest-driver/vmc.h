@@ -154,6 +154,7 @@ int vmc_peer_add(const struct vmc_l_peer_add *m);
 void vmc_peer_del(u32 domid);
 void vmc_peers_clear(void);
 bool vmc_peer_has_mac(const struct vmc_peer *peer, const u8 *mac);
+bool vmc_peer_is(u32 domid, const u8 *mac);
 struct vmc_peer *vmc_peer_find(const u8 *mac);
 struct vmc_chan *vmc_peer_chan(struct vmc_peer *peer);
 struct vmc_peer *vmc_peer_by_mac(const u8 *mac);
@@ -383,7 +384,8 @@ struct vmc_conn {
 	u32 iss;			/* ours and theirs, as this end derives them */
 	u32 irs;
 	u8 role;			/* enum vmc_role */
-	u8 mac[ETH_ALEN];
+	u8 mac[ETH_ALEN];		/* the next hop, and the device to it */
+	int ifindex;
 	u32 settle;			/* enum vmc_settle: is anyone about to enter TCP past us, */
 	bool quiet;			/* or waiting for the lock there? socket lock */
 	bool detached;			/* out of the tables, sk_prot restored */
@@ -437,6 +439,7 @@ void vmc_conn_settle(struct vmc_conn *conn);
 bool vmc_conn_is_quiet(struct vmc_conn *conn);
 bool vmc_conn_lock_soon(struct vmc_conn *conn);
 void vmc_conn_hurry(void);
+void vmc_conn_part(struct vmc_peer *old);
 void vmc_conn_scan(void);
 void vmc_conn_stop_scan(void);
 void vmc_conn_put(struct vmc_conn *conn);
