@@ -323,8 +323,10 @@ static void vmc_link_chan_close(const struct vmc_l_chan_close *m)
 		vmc_link_closed(m->h.id, m->peer, why);
 		return;
 	}
-	vmc_link_chan_state(ch, VMC_CHAN_CLOSING);
-	vmc_chan_start_close(ch, why);
+	if (!vmc_hostile_keeps()) {
+		vmc_link_chan_state(ch, VMC_CHAN_CLOSING);
+		vmc_chan_start_close(ch, why);
+	}
 	vmc_chan_put(ch);
 }
 
@@ -480,7 +482,7 @@ static void vmc_link_peer_del(const struct vmc_l_peer_del *m)
 	vmc_vif_update();
 	spin_lock_bh(&l->lock);
 	list_for_each_entry(ch, &l->chans, node)
-		if (ch->domid == m->domid) {
+		if (ch->domid == m->domid && !vmc_hostile_keeps()) {
 			ch->state = VMC_CHAN_CLOSING;
 			vmc_chan_start_close(ch, m->reason < VMC_R_MAX ? m->reason :
 								       VMC_R_PEER_GONE);

@@ -123,7 +123,13 @@ void vmc_jitter_atomic(void)
 #ifdef VMC_HOSTILE
 static unsigned int vmc_hostile;
 module_param_named(hostile, vmc_hostile, uint, 0644);
-MODULE_PARM_DESC(hostile, "for tests: 1 to 5, how to lie to peers in packet rings; 0 not at all");
+MODULE_PARM_DESC(hostile,
+		 "for tests: 1 to 5, how to lie to peers in packet rings; 6, keep channels; 0 not at all");
+
+bool vmc_hostile_keeps(void)
+{
+	return READ_ONCE(vmc_hostile) == 6;
+}
 
 void vmc_hostile_header(struct vmc_pkt *pkt)
 {

@@ -80,9 +80,11 @@ static inline void vmc_jitter_atomic(void) {}
 
 /* A driver built for tests can lie to its peer, in the way that its parameter says. */
 #ifdef VMC_HOSTILE
+bool vmc_hostile_keeps(void);
 void vmc_hostile_header(struct vmc_pkt *pkt);
 void vmc_hostile_packet(struct vmc_chan *ch);
 #else
+static inline bool vmc_hostile_keeps(void) { return false; }
 static inline void vmc_hostile_header(struct vmc_pkt *pkt) {}
 static inline void vmc_hostile_packet(struct vmc_chan *ch) {}
 #endif

@@ -171,8 +171,8 @@ serve_clean() {	# GUEST...
 	done
 }
 
-# All at once: in an emulated guest it takes a second or two to look through /proc.
-STOP_TRAFFIC="all='vmc-.*|iperf3'; i=0
+# All at once: in an emulated guest it takes a while to look through /proc. (The driver's own vmc-look can't be killed.)
+STOP_TRAFFIC="all='vmc-(traffic|hold|flow|dgram|script|claim)|iperf3'; i=0
 	while pkill -9 -x \"\$all\" && [ \$i -lt 20 ]; do sleep 0.1; i=\$((i + 1)); done; true"
 stop_traffic() { there "$1" "$STOP_TRAFFIC"; }	# GUEST
 
