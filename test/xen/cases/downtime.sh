@@ -12,16 +12,18 @@ dmesg_mark g1 g2
 
 move() {	# NAME [COMMAND-BEFORE]
 	local began
-	LIMIT=300 background "$1-load" g1 "vmc-traffic hold $(addr g2) --port $PORT --seed 97 --connections 16 --pace 100 \
+	LIMIT=300 background "$1-load" g1 "vmc-traffic hold $(addr g2) --port $PORT --seed 97 --connections 6 --pace 500 \
 		--style blocking,poll,epoll-lt --ops none --chunk 16k --seconds 250 --timeout 290 --moves"
 	wait_for 60 "grep -q holding $work/$1-load.out" "$1: connections to be open"
-	LIMIT=200 background "$1" g2 "python3 /tmp/sampler.py $(addr g1) $PING 75"
+	LIMIT=250 background "$1" g2 "python3 /tmp/sampler.py $(addr g1) $PING"
 	wait_for 30 "[ -s $work/$1.out ]" "$1: samples"
 	sleep 5
 	began=$(tail -n 1 "$work/$1.out" | sed 's/.*"t": \([0-9.]*\).*/\1/')
 	LIMIT=200 dom0 "bash -lc '${2-} xl migrate -s \"\" g1 \"xl migrate-receive\"' 2>&1" >"$work/$1.migrate" || { cat "$work/$1.migrate"; die "$1: xl migrate"; }
 	ended=$(tail -n 1 "$work/$1.out" | sed 's/.*"t": \([0-9.]*\).*/\1/')
-	finish "$1" 150
+	sleep 15
+	there g2 "pkill -TERM -f '^python3 /tmp/sampler.py 10'"
+	finish "$1" 30
 	there g1 "pkill -TERM -x vmc-hold"
 	finish "$1-load" 60
 	"$cases/../timeline/plot" "$work/$1.out" "$work/$1.svg" "$began=xl migrate" "$ended=moved"

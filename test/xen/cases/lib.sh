@@ -171,15 +171,15 @@ serve_clean() {	# GUEST...
 	done
 }
 
-# All at once: in an emulated guest it takes a while to look through /proc. (The driver's own vmc-look can't be killed.)
-STOP_TRAFFIC="all='vmc-(traffic|hold|flow|dgram|script|claim)|iperf3'; i=0
-	while pkill -9 -x \"\$all\" && [ \$i -lt 20 ]; do sleep 0.1; i=\$((i + 1)); done; true"
+# All at once: in an emulated guest it takes a while to look through /proc.
+STOP_TRAFFIC='i=0; while killall -q -9 vmc-traffic vmc-hold vmc-flow vmc-dgram vmc-script vmc-claim iperf3 && [ $i -lt 50 ]; do
+	sleep 0.1; i=$((i + 1)); done; true'
 stop_traffic() { there "$1" "$STOP_TRAFFIC"; }	# GUEST
 
 # Connections that stay, with little traffic: a guest with one emulated CPU has to have time for the rest of the case. No urgent
 # data: a direction that sent some stays with TCP.
 hold() {	# NAME FROM TO SEED [OPTIONS]
-	LIMIT=900 background "$1" "$2" "vmc-traffic hold $(addr "$3") --port $PORT --seed $4 --connections ${CONNECTIONS:-$((slow > 1 ? 2 : 6))} --pace 1000 \
+	LIMIT=900 background "$1" "$2" "vmc-traffic hold $(addr "$3") --port $PORT --seed $4 --connections ${CONNECTIONS:-$((slow > 1 ? 2 : 6))} --pace ${PACE:-1000} \
 		--style blocking,poll,select,epoll-lt,epoll-et --ops ${OPS:--oob} --chunk 16k --seconds $((880 * slow)) --timeout 890 ${5-}"
 	wait_for 60 "grep -q holding $work/$1.out" "$1: connections to be open"
 }
@@ -192,16 +192,9 @@ stop_holding() { there "$1" "pkill -TERM -x vmc-hold"; }	# GUEST
 LOAD='streams-up streams-down requests-up requests-down datagrams ssh'
 load() {
 	local way from to seed guest
-	OPS=-oob,-sockopt	# they may be away for longer than a TCP_USER_TIMEOUT that a program sets
-	for way in up:g1:g2:1 down:g2:g1:2; do
-		IFS=: read -r way from to seed <<<"$way"
-		CONNECTIONS=8 hold "streams-$way" "$from" "$to" "10$seed" --moves
-		CONNECTIONS=32 hold "requests-$way" "$from" "$to" "20$seed" "--moves --requests"
-	done
 	"$cases/../flow/build" "$work/vmc-flow"
 	for guest in g1 g2; do "$lab" put $guest "$work/vmc-flow" /usr/local/bin/vmc-flow; done
 	there g2 "vmc-flow serve --background"
-	LIMIT=900 background datagrams g1 "vmc-flow flow $(addr g2) --flows 4 --rate 50 --size 10:1400 --seconds $((880 * slow))"
 	there g1 "rm -f /root/.ssh/load*; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/load; cat /root/.ssh/load.pub" |
 		"$lab" sh g2 -- "cat >>/root/.ssh/authorized_keys"
 	"$lab" sh g1 -- "cat >/tmp/session.py" <<'END'
@@ -225,6 +218,13 @@ print(f"{n} lines came back")
 sys.exit(ssh.wait())
 END
 	LIMIT=900 background ssh g1 "python3 /tmp/session.py $(addr g2)"
+	LIMIT=900 background datagrams g1 "vmc-flow flow $(addr g2) --flows 4 --rate 50 --size 16:1400 --seconds $((880 * slow))"
+	OPS=-oob,-sockopt	# they may be away for longer than a TCP_USER_TIMEOUT that a program sets
+	for way in up:g1:g2:1 down:g2:g1:2; do
+		IFS=: read -r way from to seed <<<"$way"
+		CONNECTIONS=8 PACE=2000 hold "streams-$way" "$from" "$to" "10$seed" --moves
+		CONNECTIONS=32 PACE=4000 hold "requests-$way" "$from" "$to" "20$seed" "--moves --requests"
+	done
 }
 
 load_goes_on() {	# WHAT

@@ -2,9 +2,10 @@
 """Runs in a guest whose peer moves: what goes through shared memory, what over the network, how many directions are
 local, and how long the peer does not answer. One JSON line for each sample.
 
-usage: sampler.py PEER-ADDRESS PORT SECONDS; an echo (socat, or this with "echo PORT") answers at the peer."""
+usage: sampler.py PEER-ADDRESS PORT, until SIGTERM; an echo ("sampler.py echo PORT") answers at the peer."""
 import json
 import re
+import signal
 import socket
 import sys
 import threading
@@ -72,8 +73,10 @@ def main():
         echo(int(sys.argv[2]))
     pinger = Pinger(sys.argv[1], int(sys.argv[2]))
     pinger.start()
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
     began = time.monotonic()
-    while time.monotonic() - began < float(sys.argv[3]):
+    while not ended:
         time.sleep(EVERY)
         print(json.dumps({"t": round(time.monotonic() - began, 3), "gap": round(pinger.take(), 4), **counters()}), flush=True)
     print(json.dumps({"longest": round(pinger.longest, 4)}), flush=True)

@@ -18,7 +18,7 @@ static unsigned int hold_pause(struct session *s)
 {
 	unsigned int pace = s->h.stall_ms;
 
-	if (s->h.conn % 8 == 7)
+	if (s->h.conn % 8 == 7 && !s->h.rounds)
 		pace *= HOLD_SLEEPER;
 	return 1 + (unsigned int)rng_below(&s->tx.rng, 2ull * pace);
 }
@@ -140,12 +140,10 @@ static int hold_events(struct session *s)
 
 static void hold_sleep(struct session *s)
 {
-	unsigned int left = hold_pause(s), step;
+	uint64_t now, until = now_ms() + hold_pause(s);
 
-	for (; left && !atomic_load(&hold_stop); left -= step) {
-		step = left < 20 ? left : 20;
-		nap(step);
-	}
+	while ((now = now_ms()) < until && !atomic_load(&hold_stop))
+		nap(until - now < 250 ? (unsigned int)(until - now) : 250);
 }
 
 /* The server waits for a request; 0 is the end. */
