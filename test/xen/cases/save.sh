@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# long: pv pvh pv-smp pv-6.12 pv-debug
+# lab: pv
+# long: pvh pv-smp pv-6.12 pv-debug
 # A guest is saved and restored, or stays after all, under load, with vmcd's help and without: nothing is lost, and it is local again.
 # limit: 600
 FILE=/var/tmp/g1.save

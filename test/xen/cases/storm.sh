@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# long: pv pvh pv-smp pv-debug
+# lab: pv
+# long: pvh pv-smp pv-debug
 # Loaded connections change between shared memory and TCP hundreds of times a minute, by writer and by reader: contents are exact.
 # limit: 240
 seconds=$((60 * soak))
