@@ -103,6 +103,15 @@ dom0 "xl pause g1; sleep 3; xl unpause g1"
 prepared "the guest was paused"
 goes_on "the guest was paused"
 
+echo "== suspended without a word, and the peer keeps its channel"
+create g3
+stubborn
+LIMIT=150 dom0 "env -u LIBXL_SAVE_HELPER xl save g1 /var/tmp/g1.save && xl restore /var/tmp/g1.save; rm -f /var/tmp/g1.save" >"$work/saved" 2>&1
+goes_on "restored"
+assert_ge "$(zombies | wc -l)" 1 "domains that are dead but mapped, as g3 never lets go"
+dom0 "xl destroy g3"
+wait_for 30 no_zombies "the old g1's memory to be free when g3 is gone"
+
 echo "== prepared: vmcd is killed"
 create g3
 LIMIT=60 background waits dom0 "vmcctl prepare g1 && echo prepared; sleep 1; systemctl kill -s KILL vmcd"
