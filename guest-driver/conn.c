@@ -576,6 +576,12 @@ void vmc_conn_scan(void)
 		queue_delayed_work(vmc_wq, &vmc_scan, VMC_SCAN_DELAY);
 }
 
+static u32 vmc_hurry_rto(const struct tcp_sock *tp)
+{
+	return tp->srtt_us ? clamp_t(u32, __tcp_set_rto(tp), TCP_RTO_MIN, TCP_RTO_MAX) :
+			     TCP_TIMEOUT_INIT;
+}
+
 /* Bottom halves are off. */
 static void vmc_hurry_one(struct vmc_conn *conn, void *again)
 {
@@ -599,6 +605,9 @@ static void vmc_hurry_one(struct vmc_conn *conn, void *again)
 		/* TCP gives up after so many probes, not after a time: these are extra. */
 		if (icsk->icsk_probes_out)
 			icsk->icsk_probes_out--;
+		/* nor does it wait the longer after them, as with RFC 6069's proof of a way */
+		icsk->icsk_backoff = 0;
+		icsk->icsk_rto = vmc_hurry_rto(tcp_sk(sk));
 		inet_csk_reset_xmit_timer(sk, icsk->icsk_pending, 1, TCP_RTO_MAX);
 	}
 	bh_unlock_sock(sk);
