@@ -12,7 +12,7 @@ import threading
 import time
 
 EVERY = 0.2
-PING = 0.001
+PING = 0.01
 WORDS = re.compile(r"\b(tx_streams|rx_streams|tx_bytes|rx_bytes) (\d+)")
 
 
@@ -25,7 +25,7 @@ def echo(port):
 
 
 class Pinger(threading.Thread):
-    """A datagram every millisecond, if the machine can; remembers the longest time without an answer in each sample, and in all."""
+    """A datagram every ten milliseconds, about as often as an emulated machine can; remembers the longest time without an answer in each sample, and in all."""
 
     def __init__(self, address, port):
         super().__init__(daemon=True)
