@@ -25,7 +25,8 @@ def echo(port):
 
 
 class Pinger(threading.Thread):
-    """A datagram every ten milliseconds, about as often as an emulated machine can; remembers the longest time without an answer in each sample, and in all."""
+    """A datagram every ten milliseconds, which is much for an emulated machine; remembers the longest time without an
+    answer in each sample, and in all."""
 
     def __init__(self, address, port):
         super().__init__(daemon=True)
