@@ -27,7 +27,7 @@ move() {	# NAME [COMMAND-BEFORE]
 	there g1 "pkill -TERM -x vmc-hold"
 	finish "$1-load" 60
 	"$cases/../timeline/plot" "$work/$1.out" "$work/$1.svg" "$began=xl migrate" "$ended=moved"
-	echo "$1: no answer for at most $(sed -n 's/.*"longest": //p' "$work/$1.out" | tr -d '}') s, $(grep -o 'parted from its peers.*' "$work/$1.migrate" || echo 'nobody to part from'), $work/$1.svg"
+	echo "$1: no answer for at most $(sed -n 's/.*"longest": \([0-9.]*\).*/\1/p' "$work/$1.out") s, $(grep -o 'parted from its peers.*' "$work/$1.migrate" || echo 'nobody to part from'), $work/$1.svg"
 }
 
 for round in 1 2 3; do
@@ -42,9 +42,15 @@ for round in 1 2 3; do
 done
 python3 - "$work" <<'END'
 import json, statistics, sys
-gaps = {way: [next(json.loads(line)["longest"] for line in open(f"{sys.argv[1]}/{way}-{n}.out") if "longest" in line) for n in (1, 2, 3)]
-        for way in ("vmc", "tcp")}
+seen = {way: [[json.loads(line) for line in open(f"{sys.argv[1]}/{way}-{n}.out")] for n in (1, 2, 3)] for way in ("vmc", "tcp")}
+gaps = {way: [samples[-1]["longest"] for samples in rounds] for way, rounds in seen.items()}
 vmc, tcp = (statistics.median(gaps[way]) for way in ("vmc", "tcp"))
+streams = lambda sample: sample["tx_streams"] + sample["rx_streams"]
+for samples in seen["vmc"]:
+    arrived, most = samples[-1]["ended"], max(map(streams, samples[:-1]))
+    for part in (1, most):
+        local = next((sample["t"] for sample in samples[:-1] if sample["t"] > arrived and streams(sample) >= part), None)
+        print(f"{part} of {most} directions local {local - arrived:.1f} s after the guest's first answer" if local else f"never {part} of {most} directions local again")
 print(f"longest time without an answer: {vmc:.3f} s with VMC {gaps['vmc']}, {tcp:.3f} s without {gaps['tcp']}: {vmc / tcp:.2f}")
 sys.exit(vmc > 1.1 * tcp)
 END

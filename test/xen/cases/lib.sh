@@ -354,7 +354,14 @@ baseline() {	# GUEST...
 	done
 }
 
-like_baseline() { in_use "$1" >"$work/now.$1" && cmp -s "$work/baseline.$1" "$work/now.$1"; }
+# Of TCP's sockets there may be fewer: those that an earlier case left dying are gone some time.
+like_baseline() {	# GUEST
+	in_use "$1" >"$work/now.$1" && awk '
+		NR == FNR { was[FNR] = $0; next }
+		$1 == "tcp" { split(was[FNR], w); if ($1 == w[1] && $2 <= w[2] && $4 <= w[4]) same++; next }
+		$0 == was[FNR] { same++ }
+		END { exit !(same && same == length(was) && same == FNR) }' "$work/baseline.$1" "$work/now.$1"
+}
 
 # After at most ten idle seconds everything is back.
 same_as_baseline() {	# GUEST...

@@ -26,14 +26,14 @@ def echo(port):
 
 class Pinger(threading.Thread):
     """A datagram every ten milliseconds, which is much for an emulated machine; remembers the longest time without an
-    answer in each sample, and in all."""
+    answer in each sample, and in all, and when that ended."""
 
     def __init__(self, address, port):
         super().__init__(daemon=True)
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.connect((address, port))
         self.sock.settimeout(PING)
-        self.last, self.gap, self.longest = time.monotonic(), 0.0, 0.0
+        self.last, self.gap, self.longest, self.ended = time.monotonic(), 0.0, 0.0, 0.0
 
     def run(self):
         while True:
@@ -43,7 +43,8 @@ class Pinger(threading.Thread):
                 self.sock.recv(64)
                 now = time.monotonic()
                 self.gap = max(self.gap, now - self.last)
-                self.longest = max(self.longest, self.gap)
+                if self.gap > self.longest:
+                    self.longest, self.ended = self.gap, now
                 self.last = now
                 time.sleep(max(0.0, PING - (now - begin)))
             except OSError:     # no answer yet, or the network is away
@@ -80,7 +81,7 @@ def main():
     while not ended:
         time.sleep(EVERY)
         print(json.dumps({"t": round(time.monotonic() - began, 3), "gap": round(pinger.take(), 4), **counters()}), flush=True)
-    print(json.dumps({"longest": round(pinger.longest, 4)}), flush=True)
+    print(json.dumps({"longest": round(pinger.longest, 4), "ended": round(pinger.ended - began, 3)}), flush=True)
 
 
 main()

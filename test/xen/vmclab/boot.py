@@ -176,7 +176,8 @@ def _prepare(lab, options, state, progress):
             hosts[f"h{number}"] = {"cwd": base, "argv": qemu.command(
                 number, options["hosts"], options["type"], lab.run, state["logs"], disks, options["gdb"])}
     shutil.rmtree(lab.path("stage"))
-    return {"hosts": hosts, "logs": state["logs"], "scratch": scratch}
+    return {"hosts": hosts, "logs": state["logs"], "scratch": scratch,
+            "heartbeat": qemu.HEARTBEAT if options["type"] in qemu.HEARTBEAT_TYPES else None}
 
 
 def parts(made):
@@ -198,7 +199,7 @@ def _boot(lab, state, process, progress):
     def port(host):
         alive()
         with contextlib.suppress(OSError):
-            return qemu.ssh_port(lab.path(f"qmp-{host}"))
+            return qemu.forwarded(lab.path(f"qmp-{host}"), "TCP")
 
     with progress.step("Dom0"):
         for host in hosts:

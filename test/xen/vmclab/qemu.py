@@ -16,6 +16,12 @@ CPU = "max,-smap,-smep,-la57,-pku,-erms,-fsrm,-rdtscp,+svm,+npt"
 # then die of nested interrupts within minutes. With one CPU there is no second one to kick it, and the thread of the
 # emulated devices has a core of its own, so its kicks are not late.
 CPUS = {"pv": 2, "pvh": 1}
+# And it can lose one: VMRUN changes cpu->interrupt_request outside QEMU's lock, so a request that a device's thread makes
+# in that moment may be overwritten. The next interrupt to that CPU mends it, but if the lost one was the timer's, and all
+# is idle, the whole host stands still until one comes (100 s were seen). So one comes every HEARTBEAT seconds: a datagram
+# to a port of Dom0's where nobody listens.
+HEARTBEAT = 0.25
+HEARTBEAT_TYPES = ("pvh",)
 WIRE = "@WIRE@"  # The supervisor puts the descriptor of the wire between two hosts here.
 MEMORY_MB = 6144
 # eager-fpu: with Xen's lazy switching of vector registers this emulation loses them between contexts, and a memcpy() that
@@ -47,7 +53,7 @@ def command(host, hosts, guest_type, run, log_dir, disks, gdb):
             "-kernel", "xen.elf", "-append", XEN_ARGS,
             "-initrd", f"dom0-vmlinux {DOM0_ARGS} lab.host={host},dom0-initrd",
             "-device", "virtio-rng-pci",
-            "-netdev", "user,id=lan,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22",
+            "-netdev", "user,id=lan,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22,hostfwd=udp:127.0.0.1:0-:9",
             "-device", f"virtio-net-pci,netdev=lan,romfile=,mac=52:54:00:77:00:0{host}"]
     for name, path, form, options in disks:
         argv += _drive(name, path, form, options)
@@ -95,13 +101,13 @@ class Monitor:
                 return answer["return"]
 
 
-def ssh_port(path):
-    """The loopback port that QEMU chose for Dom0's sshd."""
+def forwarded(path, protocol):
+    """The loopback port that QEMU chose: for Dom0's sshd (TCP), or for its port 9 (UDP)."""
     with Monitor(path) as monitor:
         text = monitor.command("human-monitor-command", **{"command-line": "info usernet"})
     for line in text.splitlines():
         words = line.split()
         # TCP[HOST_FORWARD]  12    127.0.0.1 40615       10.0.2.15    22
-        if words and words[0] == "TCP[HOST_FORWARD]":
+        if words and words[0] == f"{protocol}[HOST_FORWARD]":
             return int(words[3])
-    raise Fail(f"QEMU did not say on which port it forwards ssh:\n{text}")
+    raise Fail(f"QEMU did not say which {protocol} port it forwards:\n{text}")

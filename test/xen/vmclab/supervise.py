@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from . import cache, qemu
@@ -46,6 +47,9 @@ def main(run, lock_fd, lifeline):
                                                preexec_fn=die_with_parent())
         for end in wires.values():
             end.close()
+        if spec["heartbeat"]:
+            for name in qemus:
+                threading.Thread(target=_beat, daemon=True, args=(os.path.join(run, f"qmp-{name}"), spec["heartbeat"])).start()
         write_json(os.path.join(run, "pids.json"),
                    {"supervisor": os.getpid(), **{name: process.pid for name, process in qemus.items()}})
         with open(os.path.join(spec["logs"], "cpu.txt"), "w", buffering=1, encoding="ascii") as log:
@@ -58,6 +62,20 @@ def main(run, lock_fd, lifeline):
         write_json(os.path.join(run, "ended.json"),
                    {"reason": reason or "the supervisor failed", "logs": spec["logs"]})
     return 0
+
+
+def _beat(monitor, period):
+    """Runs in a thread: interrupts a host every `period` seconds. See qemu.HEARTBEAT."""
+    port = None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        while True:
+            try:
+                if port is None:
+                    port = qemu.forwarded(monitor, "UDP")
+                sock.sendto(b"beat", ("127.0.0.1", port))
+            except OSError:  # QEMU is not there yet, not any more, or somebody else talks to its monitor
+                pass
+            time.sleep(period)
 
 
 def _busy(process):
