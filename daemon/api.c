@@ -401,9 +401,8 @@ static int prepare(struct vmcd *d, json_t *params, struct vmc_hold *hold,
 		vmc_api_error(reply, MANAGER ".HoldsAnother", "guest", hold->guest->name);
 		return reply->parameters ? 0 : -ENOMEM;
 	}
-	if (seconds && vmc_prepare_for(g, (unsigned int)seconds))
-		return -ENOMEM;
 	hold->keep = !seconds;
+	hold->seconds = (unsigned int)seconds;
 	return vmc_prepare_hold(g, hold);
 }
 

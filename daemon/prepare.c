@@ -16,9 +16,8 @@
 struct vmc_prepare {
 	struct vmc_guest *g;
 	TAILQ_HEAD(, vmc_hold) holds;
-	struct vmc_hold timed;		/* vmc_prepare_for() */
-	unsigned int timed_seconds;
-	uint64_t timed_until_ms;	/* if timed.told: it is prepared */
+	struct vmc_hold timed;		/* what is left of those with seconds; never waits */
+	uint64_t timed_until_ms;
 	bool ready;
 	struct event *timer;
 };
@@ -49,6 +48,16 @@ static void drop(struct vmc_prepare *p, struct vmc_hold *h)
 	h->guest = NULL;
 }
 
+static void hold_on(struct vmc_prepare *p, unsigned int seconds)
+{
+	p->timed_until_ms = vmc_now_ms() + seconds * 1000ull;
+	if (p->timed.guest)
+		return;
+	p->timed.guest = p->g;
+	p->timed.told = true;
+	TAILQ_INSERT_TAIL(&p->holds, &p->timed, entry);
+}
+
 /* It is prepared: all who wait hear of it. */
 static void tell(struct vmc_prepare *p)
 {
@@ -59,8 +68,8 @@ static void tell(struct vmc_prepare *p)
 		if (h->told)
 			continue;
 		h->told = true;
-		if (h == &p->timed)
-			p->timed_until_ms = vmc_now_ms() + p->timed_seconds * 1000ull;
+		if (h->seconds)
+			hold_on(p, h->seconds);
 		if (!h->keep)
 			drop(p, h);
 		if (h->done)
@@ -206,7 +215,7 @@ static void run(struct vmc_prepare *p)
 			p->ready = held(p) && !awaited(p);
 		}
 	}
-	if (p->timed.guest && p->timed.told && vmc_now_ms() >= p->timed_until_ms)
+	if (p->timed.guest && vmc_now_ms() >= p->timed_until_ms)
 		drop(p, &p->timed);
 	/* If it is stopped it leaves, most likely; and if it stays, nobody tells us. */
 	if (!held(p) && !vmc_guest_paused(g)) {
@@ -269,18 +278,6 @@ int vmc_prepare_hold(struct vmc_guest *g, struct vmc_hold *h)
 	g->d->peers_due = true;
 	vmcd_schedule(g->d);
 	return 0;
-}
-
-int vmc_prepare_for(struct vmc_guest *g, unsigned int seconds)
-{
-	struct vmc_prepare *p = prepare_of(g);
-
-	if (!p)
-		return -ENOMEM;
-	p->timed_seconds = seconds;
-	p->timed_until_ms = vmc_now_ms() + seconds * 1000ull;
-	p->timed.keep = true;
-	return p->timed.guest ? 0 : vmc_prepare_hold(g, &p->timed);
 }
 
 void vmc_prepare_release(struct vmc_hold *h)

@@ -20,7 +20,8 @@ struct vmc_hold {
 	 * prepared (@why is NULL), or can't be, and is not held any more.
 	 */
 	void (*done)(struct vmc_hold *h, const char *why);
-	bool keep;			/* holds the guest also after that */
+	bool keep;			/* holds the guest also after that, */
+	unsigned int seconds;		/* and so long after it holds it, whatever becomes of @h; 0: no longer */
 	bool told;
 	uint64_t since_ms;
 	uint64_t until_ms;		/* to be prepared, else it is not */
@@ -30,9 +31,6 @@ struct vmc_hold {
 int vmc_prepare_hold(struct vmc_guest *g, struct vmc_hold *h);
 /* May be called at any time, and for a hold that holds nothing. */
 void vmc_prepare_release(struct vmc_hold *h);
-
-/* Holds @g for @seconds from when it is prepared, beside other holds. Returns 0 or -ENOMEM. */
-int vmc_prepare_for(struct vmc_guest *g, unsigned int seconds);
 
 /* Ends all holds: who still waits for the guest is told that it can't be prepared. */
 void vmc_prepare_resume(struct vmc_guest *g);

@@ -191,8 +191,8 @@ int vmc_show_guest(struct vmc *vmc, const char *guest, struct vmc_guest_details 
  *
  * vmcd takes up to 12 s. The timeout has to be longer, and VMC_DEFAULT_TIMEOUT_MS is not:
  * call vmc_set_timeout() before, with 20000 for example. After VMC_ERR_TIMEOUT, _CLOSED or
- * _PROTOCOL, which end the connection, a guest with @seconds may be prepared all the same,
- * or be so soon: connect again and call vmc_resume().
+ * _PROTOCOL, which end the connection, it is called off, unless vmcd's answer was on its
+ * way already: to be sure with @seconds, connect again and call vmc_resume().
  *
  * Only root may; others get VMC_ERR_DENIED. VMC_ERR_REFUSED if the guest can't be parted
  * from its peers, and then it goes on with them; or if the handle holds a guest already.

@@ -1355,10 +1355,19 @@ static void prepare_for_a_time_by_one_who_leaves(void **state)
 	uint32_t id = fg_open(s->a, s->b);
 	int fd = dial(s);
 
+	/* before it is prepared: that calls it off */
 	say(s, fd, PREPARE("{\"guest\":\"3\",\"seconds\":60}"));
+	assert_listed(s, "preparing", "no");
 	close(fd);
 	fake_settle(s->f);
 	channel_closed(s, id);
+	assert_listed(s, "no", "no");
+	/* afterwards: it stays so */
+	fd = dial(s);
+	say(s, fd, PREPARE("{\"guest\":\"3\",\"seconds\":60}"));
+	assert_milliseconds(hear(s, fd));
+	close(fd);
+	fake_settle(s->f);
 	assert_listed(s, "prepared", "no");
 	/* it does not hold by its connection: another one is no other */
 	fd = dial(s);
@@ -1401,7 +1410,7 @@ static void stop_while_one_waits_and_one_holds(void **state)
 	assert_true(hung_up(s, fd2));
 	assert_true(hung_up(s, fd3));
 	assert_string_equal(prepared(s, 3), "no");
-	assert_string_equal(prepared(s, 4), "preparing");	/* for its 60 s */
+	assert_string_equal(prepared(s, 4), "no");
 	close(fd);
 	close(fd2);
 	close(fd3);

@@ -15,6 +15,8 @@ struct scene {
 	struct fake *f;
 	struct fake_guest *a, *b;
 	struct vmc_hold hold;
+	struct vmc_hold timed[2];	/* nobody listens */
+	unsigned int nr_timed;
 	unsigned int done;		/* how often done() was called */
 	char why[128];			/* its last word; empty if there was none */
 };
@@ -70,6 +72,14 @@ static void hold(struct scene *s, uint32_t domid)
 {
 	assert_int_equal(vmc_prepare_hold(guest(s, domid), &s->hold), 0);
 	assert_int_equal(s->done, 0);		/* never from the call itself */
+}
+
+static void hold_for(struct scene *s, uint32_t domid, unsigned int seconds)
+{
+	struct vmc_hold *h = &s->timed[s->nr_timed++];
+
+	h->seconds = seconds;
+	assert_int_equal(vmc_prepare_hold(guest(s, domid), h), 0);
 }
 
 static void expect_del(struct fake_guest *g, uint32_t peer)
@@ -444,7 +454,7 @@ static void for_a_time(void **state)
 {
 	struct scene *s = *state;
 
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
+	hold_for(s, 3, 1);
 	s->hold.keep = false;			/* wants to know, not to hold */
 	hold(s, 3);
 	expect_prepared(s, 3);
@@ -462,7 +472,7 @@ static void an_operator_resumes_it(void **state)
 	struct scene *s = *state;
 	uint32_t id = fg_open(s->a, s->b);
 
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1000), 0);
+	hold_for(s, 3, 1000);
 	hold(s, 3);
 	fake_settle(s->f);
 	fg_drain(s->a);
@@ -743,9 +753,9 @@ static void the_time_is_set_anew(void **state)
 {
 	struct scene *s = *state;
 
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
+	hold_for(s, 3, 1);
 	fake_run(s->f, 600);
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
+	hold_for(s, 3, 1);
 	fake_run(s->f, 600);		/* the first one is over */
 	assert_string_equal(vmc_prepare_state(guest(s, 3)), "prepared");
 	drain(s);
@@ -757,7 +767,7 @@ static void the_time_ends_while_another_holds(void **state)
 {
 	struct scene *s = *state;
 
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
+	hold_for(s, 3, 1);
 	hold(s, 3);
 	expect_prepared(s, 3);
 	drain(s);
@@ -773,7 +783,7 @@ static void the_time_ends_after_another_failed(void **state)
 {
 	struct scene *s = *state;
 
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
+	hold_for(s, 3, 1);
 	fake_settle(s->f);
 	assert_string_equal(vmc_prepare_state(guest(s, 3)), "prepared");
 	drain(s);
@@ -793,7 +803,7 @@ static void the_time_ends_while_it_is_stopped(void **state)
 {
 	struct scene *s = *state;
 
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
+	hold_for(s, 3, 1);
 	fake_settle(s->f);
 	drain(s);
 	s->a->info.paused = true;
@@ -810,7 +820,7 @@ static void it_fails_and_the_time_with_it(void **state)
 	struct scene *s = *state;
 	uint32_t id = fg_open(s->a, s->b);
 
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1000), 0);
+	hold_for(s, 3, 1000);
 	s->hold.keep = false;
 	hold(s, 3);
 	expect_failed(s, "d3 does not let go");
@@ -827,7 +837,7 @@ static void the_time_begins_when_it_is_prepared(void **state)
 	s->f->d->timing.prepare = 2000;
 	s->b->lent_to = 3;
 	s->b->lent = 1;
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
+	hold_for(s, 3, 1);
 	s->hold.keep = false;
 	hold(s, 3);
 	fake_run(s->f, 1200);
@@ -845,7 +855,7 @@ static void gone_with_all_timers_set(void **state)
 	patiently(s);
 	fg_ready(c);
 	/* held for a time; waiting; released and stopped */
-	assert_int_equal(vmc_prepare_for(guest(s, 3), 1), 0);
+	hold_for(s, 3, 1);
 	s->a->lent_to = 4;
 	s->a->lent = 1;
 	waiter_new(s, 4, true, true);
@@ -1331,7 +1341,7 @@ static void stop_with_holds_left(void **state)
 
 	patiently(s);
 	fg_open(s->a, s->b);
-	assert_int_equal(vmc_prepare_for(guest(s, 4), 100), 0);
+	hold_for(s, 4, 100);
 	waiter_new(s, 4, true, true);
 	hold(s, 3);
 	fake_settle(s->f);
