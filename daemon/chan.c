@@ -236,6 +236,12 @@ static void pair_rest(struct vmc_guest *a, struct vmc_guest *b)
 }
 
 /* @a asks for a channel to @b, and there is none. */
+static bool has_its_share(const struct vmc_guest *g)
+{
+	return g->nr_chans >= VMC_CHANNELS_MAX ||
+	       g->nr_chans >= vmc_config_settings(g->d->config, g).max[VMC_SET_CHANNELS];
+}
+
 static void chan_open(struct vmc_guest *a, struct vmc_guest *b)
 {
 	struct vmc_peer *p = vmc_peer_find(a, b);
@@ -247,7 +253,7 @@ static void chan_open(struct vmc_guest *a, struct vmc_guest *b)
 		send_close(a, 0, b->domid, VMC_R_NO_PEER);
 		return;
 	}
-	if (a->nr_chans >= VMC_CHANNELS_MAX || b->nr_chans >= VMC_CHANNELS_MAX) {
+	if (has_its_share(a) || has_its_share(b)) {
 		send_close(a, 0, b->domid, VMC_R_LIMIT);
 		return;
 	}

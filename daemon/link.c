@@ -117,11 +117,35 @@ static void send_attach(struct vmc_link *l)
 		.version = l->version,
 		.epoch = l->g->d->epoch,
 		.domid = l->g->domid,
-		.max_rings = VMC_RINGS_MAX,
-		.max_bytes = 0,
 	};
 
 	vmc_link_send(l->g, &m.h);
+	vmc_config_no_limits(&l->settings);
+}
+
+static uint32_t u32_limit(uint64_t max)
+{
+	return max < UINT32_MAX ? (uint32_t)max : UINT32_MAX;
+}
+
+void vmc_link_settings(struct vmc_guest *g)
+{
+	struct vmc_settings s = vmc_config_settings(g->d->config, g);
+	struct vmc_l_settings m = {
+		.h = { .type = VMC_L_SETTINGS, .len = sizeof(m) },
+		.max_bytes = s.max[VMC_SET_MEMORY],
+		.max_grants = u32_limit(s.max[VMC_SET_GRANTS]),
+		.max_rings = u32_limit(s.max[VMC_SET_STREAMS]),
+		.ring_bytes = u32_limit(s.max[VMC_SET_RING]),
+		.poll_us = u32_limit(s.max[VMC_SET_POLL]),
+		.packets = u32_limit(s.max[VMC_SET_PACKETS]),
+	};
+
+	s.max[VMC_SET_CHANNELS] = VMC_NO_LIMIT;	/* vmcd's own business */
+	if (!memcmp(&s, &g->link->settings, sizeof(s)))
+		return;
+	g->link->settings = s;
+	vmc_link_send(g, &m.h);
 }
 
 /* --------------------------------------------------------------- receiving */

@@ -3,6 +3,7 @@
 #ifndef VMC_LINK_H
 #define VMC_LINK_H
 
+#include "config.h"
 #include "guest.h"
 #include "store.h"
 
@@ -34,6 +35,7 @@ struct vmc_link {
 	const void *cons_data;
 	struct evbuffer *queue;
 	struct event *more;		/* the guest has more messages than one turn takes */
+	struct vmc_settings settings;	/* that the guest was told last */
 	uint32_t announced;		/* CHAN_STATEs in HELLO */
 	uint32_t listed;
 };
@@ -53,6 +55,9 @@ bool vmc_link_current(struct vmc_guest *g);
 
 /* Sends or queues; a guest that doesn't take its messages loses its link. */
 void vmc_link_send(struct vmc_guest *g, const struct vmc_msg *m);
+
+/* Tells a guest that is ready what it may use, if that is not what it was told last. */
+void vmc_link_settings(struct vmc_guest *g);
 
 /*
  * The guest broke the protocol. Marks the link; from here on nothing is read

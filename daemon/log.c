@@ -38,10 +38,20 @@ static bool stderr_is_journal(void)
 void vmc_log_init(enum vmc_log_level level, enum vmc_log_target target)
 {
 	log_level = level;
-	log_target = target;
 	log_journal = stderr_is_journal();
+	vmc_log_set_target(target);
+}
+
+void vmc_log_set_target(enum vmc_log_target target)
+{
+	log_target = target;
 	if (target == VMC_LOG_TO_SYSLOG)
 		openlog("vmcd", LOG_PID, LOG_DAEMON);
+}
+
+void vmc_log_set_level(enum vmc_log_level level)
+{
+	log_level = level;
 }
 
 int vmc_log_level_parse(const char *name, enum vmc_log_level *level)

@@ -28,6 +28,9 @@ enum vmc_log_target {
 
 void vmc_log_init(enum vmc_log_level level, enum vmc_log_target target);
 
+void vmc_log_set_level(enum vmc_log_level level);
+void vmc_log_set_target(enum vmc_log_target target);
+
 /* Returns 0 and the level, or -EINVAL. */
 int vmc_log_level_parse(const char *name, enum vmc_log_level *level);
 

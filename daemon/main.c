@@ -10,5 +10,7 @@ int main(int argc, char **argv)
 
 	if (vmc_options_parse(argc, argv, &opt, stdout, stderr))
 		return 2;
-	return opt.quit ? EXIT_SUCCESS : vmc_service_run(&opt);
+	if (opt.quit)
+		return EXIT_SUCCESS;
+	return opt.check ? vmc_service_check(&opt) : vmc_service_run(&opt);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "options.h"
 
+#include "config.h"
 #include "vmc_version.h"
 
 #include <errno.h>
@@ -12,8 +13,11 @@ static const char usage[] =
 	"Usage: vmcd [OPTION]...\n"
 	"Brokers shared-memory channels between the guests of this Xen host.\n"
 	"\n"
+	"  -c, --config FILE       the configuration (" VMC_CONFIG_PATH ")\n"
+	"      --check-config      tell what is wrong with the configuration, and exit\n"
 	"  -f, --foreground        stay in the foreground (for service managers)\n"
-	"  -l, --log-level LEVEL   error, warning, notice, info (the default) or debug\n"
+	"  -l, --log-level LEVEL   error, warning, notice, info or debug, whatever the\n"
+	"                          configuration says\n"
 	"  -s, --socket PATH       the control socket (" VMC_SOCKET_PATH ")\n"
 	"  -V, --version           print the version and exit\n"
 	"  -h, --help              print this help and exit\n";
@@ -21,6 +25,8 @@ static const char usage[] =
 int vmc_options_parse(int argc, char **argv, struct vmc_options *opt, FILE *out, FILE *err)
 {
 	static const struct option longopts[] = {
+		{ "config", required_argument, NULL, 'c' },
+		{ "check-config", no_argument, NULL, 'C' },
 		{ "foreground", no_argument, NULL, 'f' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "socket", required_argument, NULL, 's' },
@@ -33,8 +39,18 @@ int vmc_options_parse(int argc, char **argv, struct vmc_options *opt, FILE *out,
 
 	optind = 0;	/* glibc: start afresh, also in tests */
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":fl:s:Vh", longopts, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":c:fl:s:Vh", longopts, NULL)) != -1) {
 		switch (c) {
+		case 'c':
+			if (!*optarg) {
+				fprintf(err, "vmcd: option --config needs a file\n");
+				return -EINVAL;
+			}
+			o.config = optarg;
+			break;
+		case 'C':
+			o.check = true;
+			break;
 		case 'f':
 			o.foreground = true;
 			break;
@@ -43,6 +59,7 @@ int vmc_options_parse(int argc, char **argv, struct vmc_options *opt, FILE *out,
 				fprintf(err, "vmcd: no such log level: %s\n", optarg);
 				return -EINVAL;
 			}
+			o.log_level_given = true;
 			break;
 		case 's':
 			if (!*optarg || strlen(optarg) >=

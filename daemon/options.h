@@ -12,7 +12,10 @@
 struct vmc_options {
 	bool foreground;
 	bool quit;		/* --help or --version: done */
+	bool check;		/* the configuration, and nothing else */
+	bool log_level_given;	/* else the configuration's counts */
 	enum vmc_log_level log_level;
+	const char *config;	/* NULL: VMC_CONFIG_PATH, if it is there */
 	const char *socket;	/* points into argv, or a constant */
 };
 

@@ -137,6 +137,7 @@ void vmc_peer_update(struct vmcd *d)
 	TAILQ_FOREACH(g, &d->guests, entry) {
 		if (!vmc_link_ready(g))
 			continue;
+		vmc_link_settings(g);
 		TAILQ_FOREACH(o, &d->guests, entry)
 			if (o != g)
 				update_pair(g, o);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "policy.h"
 
+#include "config.h"
 #include "link.h"
 #include "prepare.h"
 #include "quarantine.h"
+#include "vmcd.h"
 
 #include <string.h>
 
@@ -32,12 +34,15 @@ unsigned int vmc_policy_macs(const struct vmc_guest *g, const struct vmc_guest *
 bool vmc_policy_may_pair(const struct vmc_guest *a, const struct vmc_guest *b,
 			 const char **why, enum vmc_reason *reason)
 {
+	const struct vmc_rule *rule = vmc_config_rule(a->d->config, a, b);
 	uint8_t mac[VMC_MACS_MAX][6];
 
 	*why = NULL;
 	*reason = VMC_R_POLICY;
 	if (a == b)
 		*why = "the same guest";
+	else if (rule && !rule->allow)
+		*why = rule->text;
 	else if (!vmc_link_ready(a) || !vmc_link_ready(b))
 		*why = "no link to both";
 	else if (vmc_quarantine_has(a, b))

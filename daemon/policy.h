@@ -7,7 +7,8 @@
 
 /*
  * May @a and @b share a channel? The answer is the same for (b, a). If not,
- * @why says in a few words why not, and @reason what the two are told.
+ * @why says in a few words why not (until the configuration changes), and @reason what
+ * the two are told.
  */
 bool vmc_policy_may_pair(const struct vmc_guest *a, const struct vmc_guest *b,
 			 const char **why, enum vmc_reason *reason);

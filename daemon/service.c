@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "service.h"
 
+#include "config.h"
 #include "control.h"
 #include "vmcd.h"
 #include "vmc_version.h"
@@ -11,16 +12,21 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 struct service {
+	const struct vmc_options *opt;
+	char *config;			/* its path, absolute */
+	struct vmc_config *loaded;	/* until the daemon has it */
 	struct event_base *base;
 	struct vmc_xen *xen;
 	struct vmcd *d;
 	struct vmc_control *control;
 	struct event *sigterm;
 	struct event *sigint;
+	struct event *sighup;
 	struct event *watchdog;
 	unsigned int guests;		/* in the last STATUS */
 	unsigned int channels;
@@ -60,13 +66,83 @@ static int daemonize(int *ready)
 	return 0;
 }
 
-static void daemonized(int ready, const struct vmc_options *opt)
+static void daemonized(int ready)
 {
-	vmc_log_init(opt->log_level, VMC_LOG_TO_SYSLOG);
+	vmc_log_set_target(VMC_LOG_TO_SYSLOG);
 	dup2(STDOUT_FILENO, STDERR_FILENO);
 	if (write(ready, "", 1) != 1)
 		vmc_log(VMC_LOG_WARNING, "service", "nobody waited for the start");
 	close(ready);
+}
+
+/* --------------------------------------------------------------- configuration */
+
+/* A file that was not named need not be there. NULL: it is told what is wrong. */
+static struct vmc_config *load(const struct vmc_options *opt, const char *path,
+			       vmc_config_tell *tell)
+{
+	struct vmc_config *config = NULL;
+	int err = vmc_config_load(&config, path, opt->config, tell, NULL);
+
+	if (err && err != -EINVAL)
+		tell(NULL, strerror(-err));
+	return config;
+}
+
+static void tell_log(void *arg, const char *text)
+{
+	(void)arg;
+	vmc_log(VMC_LOG_ERROR, "config", "%s", text);
+}
+
+static void tell_stderr(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "%s\n", text);
+}
+
+int vmc_service_check(const struct vmc_options *opt)
+{
+	struct vmc_config *config = load(opt, opt->config ? opt->config : VMC_CONFIG_PATH,
+					 tell_stderr);
+
+	vmc_config_free(config);
+	return config ? EXIT_SUCCESS : EX_CONFIG;
+}
+
+static void configure(struct service *s, struct vmc_config *config)
+{
+	if (!s->opt->log_level_given)
+		vmc_log_set_level(config->log_level);
+	vmcd_configure(s->d, config);
+}
+
+static void on_reload(evutil_socket_t sig, short what, void *arg)
+{
+	struct service *s = arg;
+	struct vmc_config *config = load(s->opt, s->config, tell_log);
+
+	(void)sig;
+	(void)what;
+	if (!config) {
+		vmc_log(VMC_LOG_ERROR, "config", "it stays as it was");
+		return;
+	}
+	configure(s, config);
+	vmc_log(VMC_LOG_NOTICE, "config", "read again");
+}
+
+/* One that holds when the working directory is another. NULL if there is none. */
+static char *absolute(const char *path)
+{
+	char *dir = *path == '/' ? NULL : getcwd(NULL, 0), *text = NULL;
+
+	if (*path == '/')
+		text = strdup(path);
+	else if (dir && asprintf(&text, "%s/%s", dir, path) < 0)
+		text = NULL;
+	free(dir);
+	return text;
 }
 
 static void on_stop(evutil_socket_t sig, short what, void *arg)
@@ -115,7 +191,7 @@ static void on_changed(struct vmcd *d, void *arg)
 	sd_notifyf(0, "STATUS=%u guests connected, %u channels", guests, s->channels);
 }
 
-static int start(struct service *s, const struct vmc_options *opt)
+static int start(struct service *s)
 {
 	struct timeval tv;
 	uint64_t usec;
@@ -129,9 +205,11 @@ static int start(struct service *s, const struct vmc_options *opt)
 		return -ENOMEM;
 	s->sigterm = evsignal_new(s->base, SIGTERM, on_stop, s);
 	s->sigint = evsignal_new(s->base, SIGINT, on_stop, s);
+	s->sighup = evsignal_new(s->base, SIGHUP, on_reload, s);
 	s->watchdog = event_new(s->base, -1, EV_PERSIST, on_watchdog, s);
-	if (!s->sigterm || !s->sigint || !s->watchdog || evsignal_add(s->sigterm, NULL) ||
-	    evsignal_add(s->sigint, NULL))
+	if (!s->sigterm || !s->sigint || !s->sighup || !s->watchdog ||
+	    evsignal_add(s->sigterm, NULL) || evsignal_add(s->sigint, NULL) ||
+	    evsignal_add(s->sighup, NULL))
 		return -ENOMEM;
 	signal(SIGPIPE, SIG_IGN);
 	/* No guest is touched before the loop runs: a second vmcd fails at the socket. */
@@ -140,9 +218,11 @@ static int start(struct service *s, const struct vmc_options *opt)
 		vmc_log(VMC_LOG_ERROR, "service", "cannot start: %s", strerror(-err));
 		return err;
 	}
+	configure(s, s->loaded);
+	s->loaded = NULL;
 	s->d->changed = on_changed;
 	s->d->changed_arg = s;
-	err = vmc_control_new(&s->control, s->d, opt->socket);
+	err = vmc_control_new(&s->control, s->d, s->opt->socket);
 	if (err)
 		return err;
 	if (sd_watchdog_enabled(0, &usec) > 0) {
@@ -161,6 +241,8 @@ static void stop(struct service *s)
 		vmcd_free(s->d);
 	if (s->watchdog)
 		event_free(s->watchdog);
+	if (s->sighup)
+		event_free(s->sighup);
 	if (s->sigint)
 		event_free(s->sigint);
 	if (s->sigterm)
@@ -169,23 +251,35 @@ static void stop(struct service *s)
 		event_base_free(s->base);
 	if (s->xen)
 		vmc_xen_close(s->xen);
+	vmc_config_free(s->loaded);
+	free(s->config);
 }
 
 int vmc_service_run(const struct vmc_options *opt)
 {
-	struct service s = { 0 };
+	struct service s = { .opt = opt };
 	int ready = -1, status = EXIT_FAILURE;
 
 	vmc_log_init(opt->log_level, VMC_LOG_TO_STDERR);
+	s.config = absolute(opt->config ? opt->config : VMC_CONFIG_PATH);
+	if (!s.config) {
+		vmc_log(VMC_LOG_ERROR, "config", "%s: %s", opt->config, strerror(errno));
+		return EXIT_FAILURE;
+	}
+	s.loaded = load(opt, s.config, tell_log);
+	if (!s.loaded) {
+		status = EX_CONFIG;
+		goto out;
+	}
 	if (!opt->foreground && daemonize(&ready)) {
 		vmc_log(VMC_LOG_ERROR, "service", "cannot go to the background: %s",
 			strerror(errno));
-		return EXIT_FAILURE;
+		goto out;
 	}
-	if (start(&s, opt))
+	if (start(&s))
 		goto out;
 	if (ready >= 0)
-		daemonized(ready, opt);
+		daemonized(ready);
 	vmc_log(VMC_LOG_NOTICE, "service", "vmcd %s, protocol %u to %u, control socket %s",
 		VMC_VERSION, VMC_PROTO_MIN, VMC_PROTO_MAX, opt->socket);
 	sd_notify(0, "READY=1");

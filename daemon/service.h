@@ -5,7 +5,10 @@
 
 #include "options.h"
 
-/* Returns the exit status. */
+/* Returns the exit status: EX_CONFIG of sysexits.h for a configuration that is wrong. */
 int vmc_service_run(const struct vmc_options *opt);
+
+/* Only reads the configuration, and tells on stderr what is wrong. Returns the exit status. */
+int vmc_service_check(const struct vmc_options *opt);
 
 #endif /* VMC_SERVICE_H */

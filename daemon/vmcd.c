@@ -2,6 +2,7 @@
 #include "vmcd.h"
 
 #include "chan.h"
+#include "config.h"
 #include "link.h"
 #include "peer.h"
 #include "prepare.h"
@@ -76,6 +77,14 @@ void vmcd_store_lost(struct vmcd *d, int err)
 	give_up(d);
 }
 
+void vmcd_configure(struct vmcd *d, struct vmc_config *config)
+{
+	vmc_config_free(d->config);
+	d->config = config;
+	d->peers_due = true;
+	vmcd_schedule(d);
+}
+
 static void on_store(evutil_socket_t fd, short what, void *arg)
 {
 	static const struct timeval soon = { 0, 0 };
@@ -135,11 +144,12 @@ int vmcd_new(struct vmcd **ret, struct event_base *base, struct vmc_xen *xen)
 	d->epoch = ((uint64_t)ts.tv_sec << 30 | (uint64_t)ts.tv_nsec) | 1;
 
 	err = -ENOMEM;
+	d->config = vmc_config_new();
 	d->deferred = evtimer_new(base, on_deferred, d);
 	d->store_more = evtimer_new(base, on_store, d);
 	d->store_event = event_new(base, xen->store_fd, EV_READ | EV_PERSIST, on_store, d);
 	d->evtchn_event = event_new(base, xen->evtchn_fd, EV_READ | EV_PERSIST, on_evtchn, d);
-	if (!d->deferred || !d->store_more || !d->store_event || !d->evtchn_event ||
+	if (!d->config || !d->deferred || !d->store_more || !d->store_event || !d->evtchn_event ||
 	    event_add(d->store_event, NULL) || event_add(d->evtchn_event, NULL))
 		goto fail;
 	err = vmc_stats_new(d);
@@ -183,5 +193,6 @@ void vmcd_free(struct vmcd *d)
 		event_free(d->store_more);
 	if (d->deferred)
 		event_free(d->deferred);
+	vmc_config_free(d->config);
 	free(d);
 }

@@ -5,8 +5,8 @@
  * Who calls whom: guest.c follows domains and their XenStore nodes and owns
  * struct vmc_guest; link.c moves messages between vmcd and one guest and hands
  * each to chan.c or stats.c; peer.c tells guests about each other, asking
- * policy.c, which asks quarantine.c and prepare.c; control.c and api.c serve the
- * operator.
+ * policy.c, which asks config.c, quarantine.c and prepare.c; control.c and api.c
+ * serve the operator.
  *
  * Nothing that a guest does is acted on in the middle of something else: a link
  * that has to go is only marked (vmc_link_fail), and the deferred step
@@ -24,6 +24,7 @@
 
 struct event;
 struct event_base;
+struct vmc_config;
 struct vmc_quarantine;
 struct vmc_stats;
 
@@ -43,6 +44,7 @@ struct vmcd {
 	struct event_base *base;
 	struct vmc_xen *xen;
 	struct vmcd_timing timing;
+	struct vmc_config *config;	/* never NULL */
 	uint64_t epoch;			/* of this process, on the wire */
 	uint64_t started_ms;
 
@@ -80,6 +82,12 @@ int vmcd_new(struct vmcd **ret, struct event_base *base, struct vmc_xen *xen);
  * links and goes on.
  */
 void vmcd_free(struct vmcd *d);
+
+/*
+ * Takes over @config in place of the one before. Pairs that it forbids are parted, and
+ * guests told what they may use, from the event loop.
+ */
+void vmcd_configure(struct vmcd *d, struct vmc_config *config);
 
 /* Have the deferred step run from the event loop, soon. */
 void vmcd_schedule(struct vmcd *d);

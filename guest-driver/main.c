@@ -56,7 +56,7 @@ MODULE_PARM_DESC(max_mb, "MiB of memory shared with peers at most, 0 for an eigh
 
 unsigned int vmc_packets = VMC_PACKETS_UDP;
 static bool vmc_running;
-static const char *const vmc_packets_name[] = { "off", "udp", "all" };
+static const char *const vmc_packets_name[] = VMC_PACKETS_NAMES;
 
 static void vmc_packets_change(struct vmc_chan *ch, void *unused)
 {

@@ -20,14 +20,7 @@ struct vmc_peer;
 struct vmc_rxring;
 struct vmc_txring;
 
-/* What goes through packet rings; a module parameter. */
-enum vmc_packets {
-	VMC_PACKETS_OFF = 0,
-	VMC_PACKETS_UDP,	/* UDP */
-	VMC_PACKETS_ALL,	/* any unicast IP */
-};
-
-extern unsigned int vmc_packets;
+extern unsigned int vmc_packets;	/* what goes through packet rings: enum vmc_packets */
 
 #define VMC_PKT_RING_SIZE	(256u << 10)	/* of a packet ring, wanted */
 #define VMC_PKT_RING_LEAST	(128u << 10)	/* room for the longest packet, and some */

@@ -210,6 +210,9 @@ void vmc_peer_refused(struct vmc_peer *peer, enum vmc_reason why)
 	case VMC_R_PEER_GONE:
 		WRITE_ONCE(peer->ask_after, jiffies + HZ);
 		break;
+	case VMC_R_LIMIT:
+		WRITE_ONCE(peer->ask_after, jiffies + 10 * HZ);
+		break;
 	default:
 		WRITE_ONCE(peer->never, true);
 	}

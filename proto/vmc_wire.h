@@ -86,6 +86,7 @@ enum vmc_link_type {
 	VMC_L_ATTACH		= 0x0001,
 	VMC_L_PEER_ADD		= 0x0002,
 	VMC_L_PEER_DEL		= 0x0003,
+	VMC_L_SETTINGS		= 0x0004,
 	VMC_L_CHAN_PREPARE	= 0x0010,
 	VMC_L_CHAN_CONNECT	= 0x0011,
 	VMC_L_CHAN_COMPLETE	= 0x0012,
@@ -113,10 +114,33 @@ struct vmc_l_attach {
 	__u32 features;
 	__u64 epoch;		/* of this vmcd process */
 	__u32 domid;		/* the guest's own */
-	__u32 max_rings;	/* rings it may own in all */
-	__u64 max_bytes;	/* memory it may grant in all; 0: the driver's own limit */
+	__u32 reserved;
 };
-VMC_ASSERT(sizeof(struct vmc_l_attach) == 40, "ATTACH");
+VMC_ASSERT(sizeof(struct vmc_l_attach) == 32, "ATTACH");
+
+/* Which packets go through packet rings. */
+enum vmc_packets {
+	VMC_PACKETS_OFF = 0,
+	VMC_PACKETS_UDP,	/* UDP */
+	VMC_PACKETS_ALL,	/* any unicast IP */
+};
+#define VMC_PACKETS_NAMES	{ "off", "udp", "all" }
+
+/*
+ * What the host lets the guest use at most; all ones where it sets no limit. The
+ * driver's own may be lower. Counts from when it comes on; nothing is taken back.
+ */
+struct vmc_l_settings {
+	struct vmc_msg h;
+	__u64 max_bytes;	/* that it grants to other guests */
+	__u32 max_grants;	/* references for that */
+	__u32 max_rings;	/* that it owns, of streams */
+	__u32 ring_bytes;	/* in the largest of them */
+	__u32 poll_us;		/* microseconds to look for data before sleeping */
+	__u32 packets;		/* enum vmc_packets */
+	__u32 reserved;
+};
+VMC_ASSERT(sizeof(struct vmc_l_settings) == 40, "SETTINGS");
 
 struct vmc_l_hello {
 	struct vmc_msg h;
@@ -418,6 +442,7 @@ static inline bool vmc_msg_len_ok(__u16 type, __u16 len)
 {
 	switch (type) {
 	case VMC_L_ATTACH:		return len == sizeof(struct vmc_l_attach);
+	case VMC_L_SETTINGS:		return len == sizeof(struct vmc_l_settings);
 	case VMC_L_PEER_ADD:		return len == sizeof(struct vmc_l_peer_add);
 	case VMC_L_PEER_DEL:		return len == sizeof(struct vmc_l_peer_del);
 	case VMC_L_CHAN_PREPARE:	return len == sizeof(struct vmc_l_chan_prepare);
@@ -460,6 +485,7 @@ union vmc_any_msg {
 	struct vmc_l_attach attach;
 	struct vmc_l_hello hello;
 	struct vmc_l_chan_state chan_state;
+	struct vmc_l_settings settings;
 	struct vmc_l_peer_add peer_add;
 	struct vmc_l_peer_del peer_del;
 	struct vmc_l_chan_req chan_req;

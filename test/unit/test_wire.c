@@ -95,7 +95,8 @@ static void test_layout(void **state)
 	AT(vmc_msg, id, 4);
 	AT(vmc_l_attach, epoch, 16);
 	AT(vmc_l_attach, domid, 24);
-	AT(vmc_l_attach, max_bytes, 32);
+	AT(vmc_l_settings, max_bytes, 8);
+	AT(vmc_l_settings, packets, 32);
 	AT(vmc_l_hello, epoch, 8);
 	AT(vmc_l_hello, channels, 24);
 	AT(vmc_l_hello, driver, 32);

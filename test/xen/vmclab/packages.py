@@ -31,7 +31,7 @@ HOST_SOURCE = {"bison": "bison", "flex": "flex", "bc": "bc", "libelf-dev": "/usr
 
 DOM0 = """systemd systemd-sysv udev xen-utils-4.17 xen-utils-common xenstore-utils
     libxencall1 libxenevtchn1 libxengnttab1 libxenmisc4.17 libxenstore4 libxentoollog1
-    libevent-2.1-7 libevent-core-2.1-7 libevent-pthreads-2.1-7 libjansson4 libsystemd0
+    libevent-2.1-7 libevent-core-2.1-7 libevent-pthreads-2.1-7 libconfig9 libjansson4 libsystemd0
     libasan8 libubsan1 iproute2 iputils-ping kmod openssh-server openssh-client procps psmisc python3-minimal python3
     strace gdb netcat-openbsd socat ethtool tcpdump busybox-static e2fsprogs""".split()
 
