@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <libconfig.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define ANY		"any"
 #define LINE_MAX_LEN	1024
@@ -564,19 +566,24 @@ static int read_file(struct reading *r, const char *path, bool must_exist)
 	struct stat st;
 	config_t tree;
 	FILE *file;
-	int err = 0;
+	int fd, err = 0;
 
 	r->file = r->said_of = path;
-	file = fopen(path, "re");
-	if (!file) {
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);	/* whatever it is */
+	if (fd < 0) {
 		if (errno != ENOENT || must_exist)
 			say(r, 0, "%s", strerror(errno));
 		return 0;
 	}
-	if (fstat(fileno(file), &st) || !S_ISREG(st.st_mode)) {
-		fclose(file);
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+		close(fd);
 		say(r, 0, "not a file");
 		return 0;
+	}
+	file = fdopen(fd, "r");
+	if (!file) {
+		close(fd);
+		return no_memory(r);
 	}
 	config_init(&tree);
 	if (config_read(&tree, file) != CONFIG_TRUE) {
@@ -694,6 +701,20 @@ static bool fits(const struct vmc_patterns *list, const char *text)
 	return false;
 }
 
+/* xl has given a guest that is on its way here another name: it may do there what it may do under its own. */
+static bool fits_name(const struct vmc_patterns *list, const struct vmc_guest *g)
+{
+	static const char incoming[] = "--incoming";
+	char name[VMC_NAME_MAX];
+	size_t len;
+
+	snprintf(name, sizeof(name), "%s", g->name);
+	len = strlen(name);
+	if (len >= sizeof(incoming) && !strcmp(name + len - (sizeof(incoming) - 1), incoming))
+		name[len - (sizeof(incoming) - 1)] = '\0';
+	return fits(list, name);
+}
+
 static bool fits_uuid(const struct vmc_patterns *list, const struct vmc_guest *g)
 {
 	char uuid[VMC_UUID_TEXT];
@@ -716,7 +737,7 @@ static bool fits_bridge(const struct vmc_patterns *list, const struct vmc_guest 
 
 bool vmc_config_has(const struct vmc_group *group, const struct vmc_guest *g)
 {
-	return (TAILQ_EMPTY(&group->names) || fits(&group->names, g->name)) &&
+	return (TAILQ_EMPTY(&group->names) || fits_name(&group->names, g)) &&
 	       (TAILQ_EMPTY(&group->uuids) || fits_uuid(&group->uuids, g)) &&
 	       (TAILQ_EMPTY(&group->bridges) || fits_bridge(&group->bridges, g));
 }

@@ -488,10 +488,13 @@ void vmc_guest_watch(struct vmcd *d, const char *path, const char *token)
 	g = vmc_guest_by_domid(d, domid);
 	if (!g)
 		return;
-	if (*token == TOKEN_FRONT)
+	if (*token == TOKEN_FRONT) {
 		front_changed(g);
-	else if (*token == TOKEN_NAME)
+	} else if (*token == TOKEN_NAME) {
 		vmc_store_read_name(d->xen, domid, g->name, sizeof(g->name));
+		d->peers_due = true;	/* rules may go by it */
+		vmcd_schedule(d);
+	}
 }
 
 int vmc_guest_start(struct vmcd *d)

@@ -222,8 +222,9 @@ END
 	OPS=-oob,-sockopt	# they may be away for longer than a TCP_USER_TIMEOUT that a program sets
 	for way in up:g1:g2:1 down:g2:g1:2; do
 		IFS=: read -r way from to seed <<<"$way"
-		CONNECTIONS=8 PACE=2000 hold "streams-$way" "$from" "$to" "10$seed" --moves
-		CONNECTIONS=32 PACE=4000 hold "requests-$way" "$from" "$to" "20$seed" "--moves --requests"
+		# TCP that has backed off while the network was away may be silent for as long again
+		CONNECTIONS=8 PACE=2000 hold "streams-$way" "$from" "$to" "10$seed" "--moves --quiet 200"
+		CONNECTIONS=32 PACE=4000 hold "requests-$way" "$from" "$to" "20$seed" "--moves --requests --quiet 200"
 	done
 }
 
