@@ -2,7 +2,9 @@
 #include "api.h"
 
 #include "chan.h"
+#include "config.h"
 #include "link.h"
+#include "policy.h"
 #include "prepare.h"
 #include "quarantine.h"
 #include "stats.h"
@@ -381,6 +383,31 @@ static int show_guest(struct vmcd *d, json_t *params, struct vmc_api_reply *repl
 				       stats_json(d, g), "channels", chans_json(d, g)));
 }
 
+static int test_policy(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
+{
+	const char *text_a, *text_b, *why;
+	const struct param want[] = {
+		{ .name = "a", .text = &text_a },
+		{ .name = "b", .text = &text_b },
+	};
+	const struct vmc_rule *rule;
+	struct vmc_guest *a, *b;
+	enum vmc_reason reason;
+	bool peers;
+
+	if (!take_params(params, want, 2, reply))
+		return 0;
+	a = named_guest(d, text_a, reply);
+	b = a ? named_guest(d, text_b, reply) : NULL;
+	if (!a || !b)
+		return reply->parameters ? 0 : -ENOMEM;
+	rule = vmc_config_rule(d->config, a, b);
+	peers = vmc_policy_may_pair(a, b, &why, &reason);
+	return answer(reply, json_pack("{s:b, s:s, s:b, s:s}", "allowed", !rule || rule->allow,
+				       "rule", rule ? rule->text : "", "peers", peers,
+				       "obstacle", peers ? "" : why));
+}
+
 static int prepare(struct vmcd *d, json_t *params, struct vmc_hold *hold,
 		   struct vmc_api_reply *reply)
 {
@@ -468,6 +495,7 @@ static const struct vmc_api_method methods[] = {
 	{ .name = MANAGER ".ListGuests", .call = list_guests },
 	{ .name = MANAGER ".ListChannels", .call = list_channels, .needs_stats = true },
 	{ .name = MANAGER ".ShowGuest", .call = show_guest, .needs_stats = true },
+	{ .name = MANAGER ".TestPolicy", .call = test_policy },
 	{ .name = MANAGER ".Prepare", .hold = prepare, .changes = true },
 	{ .name = MANAGER ".Resume", .call = resume, .changes = true },
 	{ .name = SERVICE ".GetInfo", .call = get_info },

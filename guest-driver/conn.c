@@ -69,7 +69,7 @@ static void vmc_conn_release(struct kref *ref)
 	/* nobody reads any more: what is in the ring has lost its reader */
 	if (r) {
 		RCU_INIT_POINTER(conn->rx, NULL);
-		atomic_dec(&r->chan->rx_streams);
+		vmc_rx_stream_ends(r->chan);
 		atomic64_inc(&r->chan->ended);
 		vmc_pool_rx_release(r);
 	}

@@ -394,8 +394,24 @@ static void vmc_link_announce(struct vmc_link *l, struct vmc_l_hello *hello)
 	spin_unlock_bh(&l->lock);
 }
 
+static void vmc_link_settings(const struct vmc_l_settings *s)
+{
+	const struct vmc_host_limits limits = {
+		.bytes = s->max_bytes,
+		.grants = s->max_grants,
+		.streams = s->max_rings,
+		/* of whatever it says, a size that a ring can have */
+		.ring_bytes = rounddown_pow_of_two(max(s->ring_bytes, VMC_RING_MIN_SIZE)),
+		.poll_us = s->poll_us,
+		.packets = s->packets,
+	};
+
+	vmc_host_allows(&limits);
+}
+
 static void vmc_link_attach(const struct vmc_l_attach *a)
 {
+	static const struct vmc_host_limits none = { U64_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX };
 	struct vmc_link *l = &vmc_link;
 	struct vmc_l_hello hello = {
 		.h = { VMC_L_HELLO, sizeof(hello), 0 },
@@ -408,6 +424,7 @@ static void vmc_link_attach(const struct vmc_l_attach *a)
 		       a->version, VMC_PROTO_MIN, VMC_PROTO_MAX);
 		return;
 	}
+	vmc_host_allows(&none);
 	/* it names every peer anew, and can't know of one that left before it came */
 	vmc_link_leave_packets(DOMID_INVALID, VMC_R_NO_PEER);
 	vmc_peers_clear();
@@ -495,6 +512,9 @@ static void vmc_link_handle(const union vmc_any_msg *m)
 	switch (m->h.type) {
 	case VMC_L_ATTACH:
 		vmc_link_attach(&m->attach);
+		break;
+	case VMC_L_SETTINGS:
+		vmc_link_settings(&m->settings);
 		break;
 	case VMC_L_PEER_ADD:
 		vmc_link_peer_add(&m->peer_add);

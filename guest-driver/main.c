@@ -54,7 +54,10 @@ unsigned int vmc_max_mb;
 module_param_named(max_mb, vmc_max_mb, uint, 0644);
 MODULE_PARM_DESC(max_mb, "MiB of memory shared with peers at most, 0 for an eighth of RAM (default 0)");
 
+struct vmc_host_limits vmc_host = { U64_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX };
 unsigned int vmc_packets = VMC_PACKETS_UDP;
+static unsigned int vmc_packets_wanted = VMC_PACKETS_UDP;
+static DEFINE_MUTEX(vmc_packets_mutex);
 static bool vmc_running;
 static const char *const vmc_packets_name[] = VMC_PACKETS_NAMES;
 
@@ -65,23 +68,48 @@ static void vmc_packets_change(struct vmc_chan *ch, void *unused)
 	vmc_chan_queue(ch);
 }
 
+static void vmc_packets_update(void)
+{
+	unsigned int now = min(READ_ONCE(vmc_packets_wanted), READ_ONCE(vmc_host.packets));
+
+	lockdep_assert_held(&vmc_packets_mutex);
+	if (xchg(&vmc_packets, now) == now || !READ_ONCE(vmc_running))
+		return;
+	/* what is in rings now goes back to the network first */
+	vmc_link_for_each_chan(vmc_packets_change, NULL);
+	vmc_vif_update();
+}
+
+/* Counts for what comes; of what there is only packets are stopped. Process context. */
+void vmc_host_allows(const struct vmc_host_limits *limits)
+{
+	mutex_lock(&vmc_packets_mutex);
+	WRITE_ONCE(vmc_host.bytes, limits->bytes);
+	WRITE_ONCE(vmc_host.grants, limits->grants);
+	WRITE_ONCE(vmc_host.streams, limits->streams);
+	WRITE_ONCE(vmc_host.ring_bytes, limits->ring_bytes);
+	WRITE_ONCE(vmc_host.poll_us, limits->poll_us);
+	WRITE_ONCE(vmc_host.packets, limits->packets);
+	vmc_packets_update();
+	mutex_unlock(&vmc_packets_mutex);
+}
+
 static int vmc_set_packets(const char *val, const struct kernel_param *kp)
 {
 	int i = sysfs_match_string(vmc_packets_name, val);
 
 	if (i < 0)
 		return i;
-	if (xchg(&vmc_packets, i) == i || !READ_ONCE(vmc_running))
-		return 0;
-	/* what is in rings now goes back to the network first */
-	vmc_link_for_each_chan(vmc_packets_change, NULL);
-	vmc_vif_update();
+	mutex_lock(&vmc_packets_mutex);
+	vmc_packets_wanted = i;
+	vmc_packets_update();
+	mutex_unlock(&vmc_packets_mutex);
 	return 0;
 }
 
 static int vmc_get_packets(char *val, const struct kernel_param *kp)
 {
-	return sysfs_emit(val, "%s\n", vmc_packets_name[vmc_packets]);
+	return sysfs_emit(val, "%s\n", vmc_packets_name[vmc_packets_wanted]);
 }
 
 static const struct kernel_param_ops vmc_packets_ops = {

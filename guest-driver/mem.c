@@ -16,7 +16,8 @@ static bool vmc_budget_take(unsigned int pages, enum vmc_reason *why)
 	u64 max_bytes = vmc_max_mb ? (u64)vmc_max_mb << 20 :
 				     ((u64)totalram_pages() << PAGE_SHIFT) / 8;
 
-	if (atomic_add_return(pages, &vmc_grants) > vmc_max_grants) {
+	max_bytes = min(max_bytes, READ_ONCE(vmc_host.bytes));
+	if (atomic_add_return(pages, &vmc_grants) > vmc_grants_most()) {
 		*why = VMC_R_NO_GRANTS;
 		goto undo;
 	}

@@ -19,7 +19,7 @@
 
 static inline u64 vmc_poll_max(void)
 {
-	return (u64)READ_ONCE(vmc_poll_us) * NSEC_PER_USEC;
+	return (u64)min(READ_ONCE(vmc_poll_us), READ_ONCE(vmc_host.poll_us)) * NSEC_PER_USEC;
 }
 
 /* Nanoseconds to look before this wait; @now as from local_clock(). */

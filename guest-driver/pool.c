@@ -54,7 +54,7 @@ static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, unsigned int page
 			break;
 	/* one peer must not be able to use up what all of them share */
 	if (id == VMC_RINGS_MAX ||
-	    ch->rx_pages + pages + vmc_shared_stuck(ch->domid) > vmc_max_grants / 2) {
+	    ch->rx_pages + pages + vmc_shared_stuck(ch->domid) > vmc_grants_most() / 2) {
 		*why = VMC_R_LIMIT;
 		return NULL;
 	}
@@ -85,7 +85,7 @@ static struct vmc_rxring *vmc_pool_rx_new(struct vmc_chan *ch, unsigned int page
 /* A size that a ring can have, near the one that the peer would like. */
 static unsigned int vmc_pool_pages(u32 want, u32 least)
 {
-	u32 most = max(READ_ONCE(vmc_ring_kb) << 10, least);
+	u32 most = max(vmc_ring_most(), least);
 
 	return 1 + (rounddown_pow_of_two(clamp(want, VMC_RING_MIN_SIZE, most)) >> PAGE_SHIFT);
 }

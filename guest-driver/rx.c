@@ -125,6 +125,22 @@ static bool vmc_rx_lock_soon(struct vmc_conn *conn)
 	return false;
 }
 
+static atomic_t vmc_rx_streams;	/* of all channels */
+
+static bool vmc_rx_stream_begins(void)
+{
+	if ((u32)atomic_inc_return(&vmc_rx_streams) <= READ_ONCE(vmc_host.streams))
+		return true;
+	atomic_dec(&vmc_rx_streams);
+	return false;
+}
+
+void vmc_rx_stream_ends(struct vmc_chan *ch)
+{
+	atomic_dec(&ch->rx_streams);
+	atomic_dec(&vmc_rx_streams);
+}
+
 /* chan->mutex held */
 void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 {
@@ -157,8 +173,13 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	why = vmc_rx_obstacle(conn);
 	if (!why && !vmc_peer_is(ch->domid, conn->mac))
 		why = VMC_R_NO_PEER;
-	if (!why)
+	if (!why && !vmc_rx_stream_begins())
+		why = VMC_R_LIMIT;
+	if (!why) {
 		r = vmc_pool_rx_get(ch, m->want_bytes, 0, &why);
+		if (!r)
+			atomic_dec(&vmc_rx_streams);
+	}
 	if (r) {
 		rcu_assign_pointer(r->conn, conn);
 		rcu_assign_pointer(conn->rx, r);
@@ -188,7 +209,7 @@ void vmc_rx_end(struct vmc_conn *conn)
 
 	WRITE_ONCE(conn->rx_state, VMC_RX_TCP);
 	RCU_INIT_POINTER(conn->rx, NULL);
-	atomic_dec(&r->chan->rx_streams);
+	vmc_rx_stream_ends(r->chan);
 	atomic64_inc(&r->chan->ended);
 	vmc_pool_rx_release(r);
 }

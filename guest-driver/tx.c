@@ -69,7 +69,7 @@ static void vmc_tx_withdraw(struct vmc_conn *conn)
 /* The ring that suits what the connection has sent so far. */
 static u32 vmc_tx_want(const struct vmc_conn *conn)
 {
-	u32 most = READ_ONCE(vmc_ring_kb) << 10;
+	u32 most = vmc_ring_most();
 
 	return conn->bulk ? most : min(most, READ_ONCE(vmc_first_ring_kb) << 10);
 }
@@ -440,7 +440,7 @@ static u32 vmc_tx_copy(struct vmc_txring *t, struct iov_iter *from, u32 len)
 /* A ring may be smaller than what TCP would take without waiting. */
 static bool vmc_tx_is_small(const struct vmc_txring *t)
 {
-	return t->prod.size < READ_ONCE(vmc_ring_kb) << 10;
+	return t->prod.size < vmc_ring_most();
 }
 
 /*

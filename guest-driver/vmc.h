@@ -55,6 +55,30 @@ extern unsigned int vmc_poll_us;
 extern unsigned int vmc_max_grants;
 extern unsigned int vmc_max_mb;
 extern bool vmc_leaving;		/* the module is being unloaded */
+
+/* What the host allows at most, all ones where it sets no limit. */
+struct vmc_host_limits {
+	u64 bytes;
+	u32 grants;
+	u32 streams;			/* that are received */
+	u32 ring_bytes;
+	u32 poll_us;
+	u32 packets;
+};
+extern struct vmc_host_limits vmc_host;
+void vmc_host_allows(const struct vmc_host_limits *limits);
+
+/* What counts is the guest's own parameter, or the host's word if that is less. */
+static inline u32 vmc_grants_most(void)
+{
+	return min(READ_ONCE(vmc_max_grants), READ_ONCE(vmc_host.grants));
+}
+
+static inline u32 vmc_ring_most(void)
+{
+	return min(READ_ONCE(vmc_ring_kb) << 10, READ_ONCE(vmc_host.ring_bytes));
+}
+
 extern struct workqueue_struct *vmc_wq;
 
 /* Every fallback goes through here. */
@@ -481,6 +505,7 @@ void vmc_tx_forget_offers(struct vmc_chan *ch);
 int vmc_rx_recv(struct vmc_conn *conn, struct msghdr *msg, size_t len, int flags,
 		int *addr_len);
 void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m);
+void vmc_rx_stream_ends(struct vmc_chan *ch);
 bool vmc_rx_readable(const struct sock *sk, u32 want);
 bool vmc_rx_has(struct vmc_conn *conn);
 u32 vmc_rx_pending(struct vmc_conn *conn);

@@ -302,3 +302,20 @@ int vmc_decode_details(const json_t *json, struct vmc_guest_details **out, char 
 	*out = x;
 	return 0;
 }
+
+int vmc_decode_policy(const json_t *json, struct vmc_policy **out, char *where)
+{
+	struct decoder d;
+	struct vmc_policy *p = start(&d, where, sizeof(*p));
+
+	if (!p)
+		return d.error;
+	p->allowed = boolean(&d, json, "allowed");
+	p->rule = text(&d, json, "rule");
+	p->peers = boolean(&d, json, "peers");
+	p->obstacle = text(&d, json, "obstacle");
+	if (finish(&d, p))
+		return d.error;
+	*out = p;
+	return 0;
+}

@@ -196,6 +196,26 @@ int vmc_show_guest(struct vmc *vmc, const char *guest, struct vmc_guest_details 
 	return decoded(vmc, ret, where);
 }
 
+int vmc_test_policy(struct vmc *vmc, const char *a, const char *b, struct vmc_policy **policy)
+{
+	char where[VMC_DECODE_WHERE];
+	json_t *names, *params;
+	int ret;
+
+	if (!a || !b)
+		return vmc_fail(vmc, VMC_ERR_INVALID, "no guest named");
+	names = json_pack("{s:s, s:s}", "a", a, "b", b);
+	if (!names)
+		return vmc_fail(vmc, VMC_ERR_INVALID, "the guest's name is not UTF-8");
+	ret = ask(vmc, json_pack("{s:s, s:o}", "method", INTERFACE ".TestPolicy", "parameters",
+				 names), &params);
+	if (ret)
+		return ret;
+	ret = vmc_decode_policy(params, policy, where);
+	json_decref(params);
+	return decoded(vmc, ret, where);
+}
+
 int vmc_prepare(struct vmc *vmc, const char *guest, unsigned int seconds, uint64_t *milliseconds)
 {
 	json_t *params, *took;

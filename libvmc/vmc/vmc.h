@@ -139,6 +139,14 @@ struct vmc_guest_stats {
 	const struct vmc_fallback *const *fallbacks;
 };
 
+/* May two guests share memory, and do they? */
+struct vmc_policy {
+	bool allowed;			/* by the rules of vmcd.conf(5) */
+	const char *rule;		/* that decides, "FILE:LINE: TEXT"; empty if none fits */
+	bool peers;			/* connections between them may go through shared memory now */
+	const char *obstacle;		/* why not; empty if they may */
+};
+
 struct vmc_guest_list {
 	size_t count;
 	const struct vmc_guest *const *guests;		/* in vmcd's order */
@@ -178,6 +186,9 @@ int vmc_list_guests(struct vmc *vmc, struct vmc_guest_list **list);
 int vmc_list_channels(struct vmc *vmc, struct vmc_channel_list **list);
 /* @guest is a name, a uuid or a domid in decimal. Asks for counters, too. */
 int vmc_show_guest(struct vmc *vmc, const char *guest, struct vmc_guest_details **details);
+
+/* @a and @b as above; the answer is the same for @b and @a. */
+int vmc_test_policy(struct vmc *vmc, const char *a, const char *b, struct vmc_policy **policy);
 
 /*
  * Parts @guest (as above) from all its peers, to be saved or migrated: returns when its

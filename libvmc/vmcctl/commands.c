@@ -185,6 +185,31 @@ int vmcctl_status(struct vmc *vmc, const struct vmcctl_request *request, struct 
 	return 0;
 }
 
+int vmcctl_policy(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)
+{
+	struct vmc_policy *p;
+	int ret = vmc_test_policy(vmc, request->arg, request->more, &p);
+	bool allowed;
+
+	if (ret)
+		return ret;
+	allowed = p->allowed;
+	writer_string(w, "a", NULL, request->arg);
+	writer_string(w, "b", NULL, request->more);
+	writer_bool(w, "allowed", NULL, p->allowed);
+	writer_string(w, "rule", NULL, p->rule);
+	writer_bool(w, "peers", NULL, p->peers);
+	writer_string(w, "obstacle", NULL, p->obstacle);
+	writer_sentence(w, "%s and %s %s share memory: %s", request->arg, request->more,
+			allowed ? "may" : "may not", *p->rule ? p->rule : "no rule is against it");
+	if (p->peers)
+		writer_sentence(w, "They are peers now.");
+	else if (allowed)
+		writer_sentence(w, "They are no peers now: %s", p->obstacle);
+	vmc_free(p);
+	return allowed ? VMCCTL_OK : VMCCTL_FORBIDDEN;
+}
+
 int vmcctl_prepare(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)
 {
 	unsigned int seconds = request->seconds ? request->seconds : VMCCTL_PREPARE_SECONDS;

@@ -17,6 +17,7 @@ struct options {
 
 struct command {
 	const char *name;
+	const char *verb;	/* that has to follow, or NULL */
 	const char *arg;	/* NULL: takes none */
 	const char *summary;
 	const char *help;
@@ -25,26 +26,31 @@ struct command {
 };
 
 static const struct command commands[] = {
-	{ "list", NULL, "the guests of this host",
+	{ "list", NULL, NULL, "the guests of this host",
 	  "Lists the guests that have a VMC device: domain, name, state, the version of\n"
 	  "their driver, channels that are up, whether it is prepared to be saved or migrated\n"
 	  "if any guest is, and why vmcd refused it. States: waiting (no driver yet),\n"
 	  "connected, refused, gone.\n",
 	  vmcctl_list },
-	{ "channels", NULL, "the channels between guests",
+	{ "channels", NULL, NULL, "the channels between guests",
 	  "Lists the channels: mode (opening, local, idle, closing) and, for each end,\n"
 	  "directions of connections now in shared memory, bytes and packets sent,\n"
 	  "memory granted.\n"
 	  "`-` stands where a guest did not answer in time.\n",
 	  vmcctl_channels },
-	{ "show", "GUEST", "one guest in detail",
+	{ "show", NULL, "GUEST", "one guest in detail",
 	  "Shows a guest, its driver's counters, why connections stayed on TCP, and its\n"
 	  "channels. GUEST is a name, a uuid or a domain id.\n",
 	  vmcctl_show },
-	{ "status", NULL, "vmcd itself",
+	{ "status", NULL, NULL, "vmcd itself",
 	  "Shows vmcd's version, process and uptime, and how much it looks after.\n",
 	  vmcctl_status },
-	{ "prepare", "GUEST", "part a guest from its peers, to save or migrate it",
+	{ "policy", "test", "GUEST GUEST", "may two guests share memory?",
+	  "Says whether vmcd.conf(5) allows two guests to share memory, by which rule, and what\n"
+	  "stands in the way now. GUEST is a name, a uuid or a domain id. The exit code is 0\n"
+	  "if the rules allow it, and 5 if they do not.\n",
+	  vmcctl_policy },
+	{ "prepare", NULL, "GUEST", "part a guest from its peers, to save or migrate it",
 	  "Parts a guest from all its peers: their connections go on over the network, and\n"
 	  "it can be saved or migrated without a trace of shared memory. Returns when that\n"
 	  "is so, or after 12 s with what is in the way. The guest stays prepared for --seconds\n"
@@ -52,11 +58,11 @@ static const struct command commands[] = {
 	  "runs, it goes back to its peers. Only needed where vmc-save-helper(8) is not in use.\n"
 	  "GUEST is a name, a uuid or a domain id. Only root may.\n",
 	  vmcctl_prepare },
-	{ "resume", "GUEST", "give a prepared guest its peers back",
+	{ "resume", NULL, "GUEST", "give a prepared guest its peers back",
 	  "Ends what `vmcctl prepare`, or a save or migration that is going on, began: the guest\n"
 	  "goes back to its peers. GUEST is a name, a uuid or a domain id. Only root may.\n",
 	  vmcctl_resume },
-	{ "version", NULL, "the version of vmcctl",
+	{ "version", NULL, NULL, "the version of vmcctl",
 	  "Prints the version of vmcctl and its library. Does not need vmcd.\n",
 	  NULL },
 };
@@ -81,21 +87,37 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
+/* "show GUEST", in pieces that depend on what there is */
+static void print_form(FILE *out, const struct command *c)
+{
+	fprintf(out, "%s%s%s%s%s", c->name, c->verb ? " " : "", c->verb ? c->verb : "",
+		c->arg ? " " : "", c->arg ? c->arg : "");
+}
+
+static int form_width(const struct command *c)
+{
+	return (int)(strlen(c->name) + (c->verb ? 1 + strlen(c->verb) : 0) +
+		     (c->arg ? 1 + strlen(c->arg) : 0));
+}
+
 static void print_usage(FILE *out)
 {
 	size_t i;
 
 	fputs("usage: vmcctl [OPTIONS] COMMAND\n\nCommands:\n", out);
-	for (i = 0; i < NR_COMMANDS; i++)
-		fprintf(out, "  %-9s %-10s %s\n", commands[i].name,
-			commands[i].arg ? commands[i].arg : "", commands[i].summary);
+	for (i = 0; i < NR_COMMANDS; i++) {
+		fputs("  ", out);
+		print_form(out, &commands[i]);
+		fprintf(out, "%*s%s\n", 25 - form_width(&commands[i]), "", commands[i].summary);
+	}
 	fprintf(out, "\n%s\nSee vmcctl(1).\n", option_help);
 }
 
 static void print_command_help(FILE *out, const struct command *c)
 {
-	fprintf(out, "usage: vmcctl [OPTIONS] %s%s%s\n\n%s\n%s", c->name, c->arg ? " " : "",
-		c->arg ? c->arg : "", c->help, option_help);
+	fputs("usage: vmcctl [OPTIONS] ", out);
+	print_form(out, c);
+	fprintf(out, "\n\n%s\n%s", c->help, option_help);
 }
 
 static int usage_error(FILE *err, const char *what, const char *which)
@@ -185,6 +207,8 @@ static int report(FILE *err, const struct options *opt, const struct vmc *vmc,
 {
 	const char *socket = opt->socket ? opt->socket : VMC_DEFAULT_SOCKET;
 	const char *detail = vmc_error_detail(vmc);
+	/* of two, the one that is meant */
+	const char *guest = c->run == vmcctl_policy && detail[0] ? detail : arg;
 
 	switch (error) {
 	case VMC_ERR_NOT_RUNNING:
@@ -201,7 +225,7 @@ static int report(FILE *err, const struct options *opt, const struct vmc *vmc,
 		fprintf(err, "vmcctl: permission denied at %s: run vmcctl as root\n", socket);
 		return VMCCTL_FAILED;
 	case VMC_ERR_NO_GUEST:
-		fprintf(err, "vmcctl: no such guest: %s\n", arg);
+		fprintf(err, "vmcctl: no such guest: %s\n", guest);
 		return VMCCTL_NO_GUEST;
 	case VMC_ERR_REFUSED:
 		fprintf(err,
@@ -210,7 +234,7 @@ static int report(FILE *err, const struct options *opt, const struct vmc *vmc,
 		return VMCCTL_FAILED;
 	case VMC_ERR_AMBIGUOUS:
 		fprintf(err, "vmcctl: several guests are called %s: use the domain id or uuid\n",
-			arg);
+			guest);
 		return VMCCTL_FAILED;
 	default:
 		fprintf(err, "vmcctl: %s%s%s\n", vmc_strerror(error), detail[0] ? ": " : "",
@@ -251,9 +275,9 @@ static int run_command(const struct command *c, const struct vmcctl_request *req
 		goto out;
 	}
 	ret = c->run(vmc, request, w);
-	if (writer_end(w) && !ret)
+	if (writer_end(w) && ret >= 0)
 		ret = VMC_ERR_NO_MEMORY;
-	if (ret) {
+	if (ret < 0) {
 		bool maybe = c->run == vmcctl_prepare && unsure(ret);
 
 		ret = report(err, opt, vmc, c, arg, ret);
@@ -280,7 +304,7 @@ int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
 	struct vmcctl_request request = { 0 };
 	struct options opt = { 0 };
 	const struct command *c;
-	int left, ret;
+	int left, args, ret;
 
 	ret = parse_options(argc, argv, &opt, err);
 	if (ret)
@@ -306,9 +330,18 @@ int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
 		print_command_help(out, c);
 		return VMCCTL_OK;
 	}
-	if (c->arg && left < 2)
+	if (c->verb) {
+		if (left < 2 || strcmp(argv[1], c->verb)) {
+			fprintf(err, "vmcctl: after %s comes %s\nTry: vmcctl --help\n", c->name, c->verb);
+			return VMCCTL_USAGE;
+		}
+		argv++;
+		left--;
+	}
+	args = !c->arg ? 0 : strchr(c->arg, ' ') ? 2 : 1;
+	if (left <= args && args)
 		return usage_error(err, "missing argument ", c->arg);
-	if (left > (c->arg ? 2 : 1))
+	if (left > 1 + args)
 		return usage_error(err, "too many arguments after ", c->name);
 	if (opt.seconds && c->run != vmcctl_prepare)
 		return usage_error(err, "--seconds is not for ", c->name);
@@ -316,6 +349,7 @@ int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
 		return print_version(out, opt.json);
 	if (opt.seconds && !take_seconds(opt.seconds, &request.seconds))
 		return usage_error(err, "--seconds is a number from 1 to 86400, not ", opt.seconds);
-	request.arg = c->arg ? argv[1] : NULL;
+	request.arg = args ? argv[1] : NULL;
+	request.more = args > 1 ? argv[2] : NULL;
 	return run_command(c, &request, &opt, out, err);
 }

@@ -14,6 +14,7 @@ enum vmcctl_exit {
 	VMCCTL_USAGE = 2,
 	VMCCTL_NOT_RUNNING = 3,
 	VMCCTL_NO_GUEST = 4,
+	VMCCTL_FORBIDDEN = 5,	/* by the rules */
 };
 
 /* All of vmcctl: results to @out, messages to @err. Returns the exit code. */
@@ -23,15 +24,17 @@ int vmcctl_run(int argc, char **argv, FILE *out, FILE *err);
 #define VMCCTL_PREPARE_TIMEOUT_MS	20000u	/* vmcd takes up to 12 s */
 
 struct vmcctl_request {
-	const char *arg;	/* the command's argument, or NULL */
+	const char *arg;	/* the command's argument, its first if it has several, or NULL */
+	const char *more;	/* its second */
 	unsigned int seconds;	/* --seconds, 0 if not given */
 };
 
-/* The commands that ask vmcd. Each writes its answer and returns 0 or an enum vmc_error. */
+/* The commands that ask vmcd. Each writes its answer and returns an exit code or an enum vmc_error. */
 int vmcctl_list(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_channels(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_show(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_status(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
+int vmcctl_policy(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_prepare(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_resume(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 

@@ -51,6 +51,16 @@
 #define ANSWER_HOLDS_ANOTHER							\
 	"{\"error\":\"io.vmc.Manager.HoldsAnother\",\"parameters\":{\"guest\":\"db\"}}"
 
+#define ANSWER_ALLOWED								\
+	"{\"parameters\":{\"allowed\":true,\"rule\":\"\","			\
+	"\"peers\":true,\"obstacle\":\"\"}}"
+#define ANSWER_ALLOWED_BY_RULE							\
+	"{\"parameters\":{\"allowed\":true,\"rule\":\"/etc/vmc/vmcd.conf:5: allow web any\"," \
+	"\"peers\":false,\"obstacle\":\"no link to both\"}}"
+#define ANSWER_FORBIDDEN							\
+	"{\"parameters\":{\"allowed\":false,\"rule\":\"/etc/vmc/vmcd.conf:6: deny any any\"," \
+	"\"peers\":false,\"obstacle\":\"/etc/vmc/vmcd.conf:6: deny any any\"}}"
+
 #define ANSWER_NO_SUCH_GUEST							\
 	"{\"error\":\"io.vmc.Manager.NoSuchGuest\",\"parameters\":{\"guest\":\"nobody\"}}"
 #define ANSWER_AMBIGUOUS							\

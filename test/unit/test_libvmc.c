@@ -204,6 +204,34 @@ static void test_prepare(void **state)
 	finish(vmc);
 }
 
+static void test_policy(void **state)
+{
+	static const struct reply replies[] = {
+		{ .data = ANSWER_FORBIDDEN },
+		{ .data = "{\"parameters\":{\"allowed\":1,\"rule\":\"\",\"peers\":true,\"obstacle\":\"\"}}" },
+	};
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_policy *p = NULL;
+
+	(void)state;
+	assert_int_equal(vmc_test_policy(vmc, "web1", NULL, &p), VMC_ERR_INVALID);
+	assert_int_equal(vmc_test_policy(vmc, NULL, "web1", &p), VMC_ERR_INVALID);
+	assert_int_equal(vmc_test_policy(vmc, "\xff", "web1", &p), VMC_ERR_INVALID);
+	assert_string_equal(varlink_server_call(server), "");
+	assert_int_equal(vmc_test_policy(vmc, "web1", "db", &p), VMC_OK);
+	assert_string_equal(varlink_server_call(server),
+			    "{\"method\":\"io.vmc.Manager.TestPolicy\","
+			    "\"parameters\":{\"a\":\"web1\",\"b\":\"db\"}}");
+	assert_false(p->allowed);
+	assert_false(p->peers);
+	assert_string_equal(p->rule, "/etc/vmc/vmcd.conf:6: deny any any");
+	assert_string_equal(p->obstacle, "/etc/vmc/vmcd.conf:6: deny any any");
+	vmc_free(p);
+	assert_int_equal(vmc_test_policy(vmc, "web1", "db", &p), VMC_ERR_PROTOCOL);
+	assert_non_null(strstr(vmc_error_detail(vmc), "allowed"));
+	finish(vmc);
+}
+
 /* Wrong arguments are not sent. */
 static void test_prepare_nobody(void **state)
 {
@@ -751,6 +779,7 @@ int main(void)
 		cmocka_unit_test(test_details),
 		cmocka_unit_test(test_no_name),
 		cmocka_unit_test(test_prepare),
+		cmocka_unit_test(test_policy),
 		cmocka_unit_test(test_prepare_nobody),
 		cmocka_unit_test(test_prepare_refused),
 		cmocka_unit_test(test_prepare_garbled),

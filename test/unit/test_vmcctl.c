@@ -244,6 +244,42 @@ static void test_resume(void **state)
 	assert_int_equal(run_at(NULL, ARGS("resume")), VMCCTL_USAGE);
 }
 
+static void test_policy(void **state)
+{
+	(void)state;
+	expect_call(ANSWER_ALLOWED, ARGS("policy", "test", "g1", "4"),
+		    "{\"method\":\"io.vmc.Manager.TestPolicy\",\"parameters\":{\"a\":\"g1\",\"b\":\"4\"}}",
+		    "g1 and 4 may share memory: no rule is against it\nThey are peers now.\n");
+	assert_int_equal(run(ANSWER_ALLOWED_BY_RULE, ARGS("policy", "test", "g1", "g2")), 0);
+	assert_string_equal(out, "g1 and g2 may share memory: /etc/vmc/vmcd.conf:5: allow web any\n"
+				 "They are no peers now: no link to both\n");
+	assert_int_equal(run(ANSWER_FORBIDDEN, ARGS("policy", "test", "g1", "g2")), VMCCTL_FORBIDDEN);
+	assert_string_equal(out, "g1 and g2 may not share memory: /etc/vmc/vmcd.conf:6: deny any any\n");
+	assert_string_equal(err, "");
+	assert_int_equal(run(ANSWER_FORBIDDEN, ARGS("policy", "test", "g1", "g2", "-j")),
+			 VMCCTL_FORBIDDEN);
+	assert_string_equal(out, "{\n  \"a\": \"g1\",\n  \"b\": \"g2\",\n  \"allowed\": false,\n"
+				 "  \"rule\": \"/etc/vmc/vmcd.conf:6: deny any any\",\n"
+				 "  \"peers\": false,\n"
+				 "  \"obstacle\": \"/etc/vmc/vmcd.conf:6: deny any any\"\n}\n");
+	/* of two guests, the one that is not there */
+	assert_int_equal(run(ANSWER_NO_SUCH_GUEST, ARGS("policy", "test", "g1", "nobody")),
+			 VMCCTL_NO_GUEST);
+	assert_string_equal(err, "vmcctl: no such guest: nobody\n");
+}
+
+static void test_policy_usage(void **state)
+{
+	(void)state;
+	assert_int_equal(run_at(NULL, ARGS("policy")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: after policy comes test\nTry: vmcctl --help\n");
+	assert_int_equal(run_at(NULL, ARGS("policy", "g1", "g2")), VMCCTL_USAGE);
+	assert_int_equal(run_at(NULL, ARGS("policy", "test", "g1")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: missing argument GUEST GUEST\nTry: vmcctl --help\n");
+	assert_int_equal(run_at(NULL, ARGS("policy", "test", "g1", "g2", "g3")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: too many arguments after policy\nTry: vmcctl --help\n");
+}
+
 static void test_prepare_errors(void **state)
 {
 #define MAYBE "vmcctl: g1 may be prepared all the same: end that with: vmcctl resume g1\n"
@@ -393,8 +429,8 @@ static void test_usage(void **state)
 
 static void test_help(void **state)
 {
-	static const char *const names[] = { "list",	"channels", "show",    "status",
-					     "prepare", "resume",   "version" };
+	static const char *const names[] = { "list",	"channels", "show",   "status",
+					     "policy",	"prepare",  "resume", "version" };
 	size_t i;
 
 	(void)state;
@@ -492,6 +528,8 @@ int main(void)
 		cmocka_unit_test(test_show_prepared),
 		cmocka_unit_test(test_prepare),
 		cmocka_unit_test(test_resume),
+		cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_policy_usage),
 		cmocka_unit_test(test_prepare_errors),
 		cmocka_unit_test(test_json_agrees),
 		cmocka_unit_test(test_status),

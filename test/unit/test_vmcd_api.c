@@ -4,6 +4,7 @@
 
 #include "api.h"
 #include "chan.h"
+#include "config.h"
 #include "control.h"
 #include "guest.h"
 #include "stats.h"
@@ -1032,6 +1033,52 @@ static void prepare_for_a_time(void **state)
 	assert_string_equal(prepared(s, 3), "no");
 }
 
+#define POLICY(a, b)	"{\"method\":\"io.vmc.Manager.TestPolicy\",\"parameters\":{\"a\":\"" a "\",\"b\":\"" b "\"}}"
+
+static void assert_policy(struct scene *s, const char *request, bool allowed, const char *rule,
+			  bool peers, const char *obstacle)
+{
+	json_t *j = call(s, request, NULL);
+
+	assert_null(json_object_get(j, "error"));
+	assert_int_equal(json_is_true(get(j, "allowed")), allowed);
+	assert_string_equal(json_string_value(get(j, "rule")), rule);
+	assert_int_equal(json_is_true(get(j, "peers")), peers);
+	assert_string_equal(json_string_value(get(j, "obstacle")), obstacle);
+	json_decref(j);
+}
+
+static void tell_nobody(void *arg, const char *text)
+{
+	(void)arg;
+	fail_msg("%s", text);
+}
+
+static void test_policy(void **state)
+{
+	char path[] = "/tmp/vmc-api-XXXXXX", rule[64];
+	struct scene *s = *state;
+	struct vmc_config *c;
+	int fd = mkstemp(path);
+
+	assert_policy(s, POLICY("3", "4"), true, "", true, "");
+	assert_policy(s, POLICY("3", "vm3"), true, "", false, "the same guest");
+	assert_error(call(s, POLICY("3", "nobody"), NULL), "io.vmc.Manager.NoSuchGuest", "guest",
+		     "nobody");
+	assert_error(call(s, POLICY("nobody", "3"), NULL), "io.vmc.Manager.NoSuchGuest", "guest",
+		     "nobody");
+	assert_error(call(s, "{\"method\":\"io.vmc.Manager.TestPolicy\",\"parameters\":{\"a\":\"3\"}}", NULL),
+		     VMC_API_INVALID_PARAMETER, "parameter", "b");
+	assert_true(fd >= 0);
+	assert_true(write(fd, "rules = ( \"deny any any\" )", 26) == 26);
+	close(fd);
+	assert_int_equal(vmc_config_load(&c, path, true, tell_nobody, NULL), 0);
+	unlink(path);
+	vmcd_configure(s->f->d, c);
+	snprintf(rule, sizeof(rule), "%s:1: deny any any", path);
+	assert_policy(s, POLICY("3", "4"), false, rule, false, rule);
+}
+
 static void prepare_that_fails(void **state)
 {
 	struct scene *s = *state;
@@ -1447,6 +1494,7 @@ int main(void)
 		T(credentials),
 		T(prepare_holds_by_the_connection),
 		T(prepare_for_a_caller_that_leaves),
+		T(test_policy),
 		T(prepare_for_a_time),
 		T(prepare_that_fails),
 		T(prepare_of_a_guest_that_dies),

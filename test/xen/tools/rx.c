@@ -122,13 +122,13 @@ static ssize_t rx_fionread(struct session *s, uint64_t until)
 
 /*
  * With a low-water mark poll() holds out for that many bytes, of which @coming
- * are sure to come. A waiting recv() is left alone: where bytes were there when
+ * are sure to come, unless this is the end. A waiting recv() is left alone: where bytes were there when
  * it began, TCP itself does not wake it before the mark is reached without them.
  */
 static ssize_t rx_lowat(struct session *s, uint64_t coming)
 {
 	int want = 1 + (int)rng_below(&s->rx.rng, coming < 6000 ? coming : 6000), mark = 0, queued;
-	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+	struct pollfd p = { .fd = s->fd, .events = POLLIN | POLLRDHUP };
 	struct tcp_info ti = { 0 };
 	socklen_t len = sizeof(mark);
 
