@@ -18,6 +18,7 @@
 
 #define ANY		"any"
 #define LINE_MAX_LEN	1024
+#define FILE_MAX	(1 << 20)
 
 enum value {
 	COUNT,		/* an integer */
@@ -42,7 +43,6 @@ static const struct {
 struct reading {
 	struct vmc_config *config;
 	const char *file;
-	const char *said_of;		/* it, or a file that it includes */
 	bool log_level;			/* was given */
 	vmc_config_tell *tell;
 	void *arg;
@@ -59,21 +59,12 @@ static void say(struct reading *r, unsigned int line, const char *fmt, ...)
 	char text[LINE_MAX_LEN], *end = text;
 	va_list ap;
 
-	end += snprintf(text, sizeof(text) / 2, line ? "%s:%u: " : "%s: ", r->said_of, line);
+	end += snprintf(text, sizeof(text) / 2, line ? "%s:%u: " : "%s: ", r->file, line);
 	va_start(ap, fmt);
 	vsnprintf(end, sizeof(text) - (size_t)(end - text), fmt, ap);
 	va_end(ap);
 	r->tell(r->arg, text);
 	r->err = -EINVAL;
-}
-
-/* The line of @s, of which something is going to be said. */
-static unsigned int at(struct reading *r, const config_setting_t *s)
-{
-	const char *included = config_setting_source_file(s);
-
-	r->said_of = included ? included : r->file;
-	return config_setting_source_line(s);
 }
 
 static int no_memory(struct reading *r)
@@ -193,7 +184,7 @@ static bool take_packets(const config_setting_t *s, uint64_t *value)
 static void read_setting(struct reading *r, const config_setting_t *s, enum vmc_setting which,
 			 struct vmc_settings *into)
 {
-	unsigned int line = at(r, s);
+	unsigned int line = config_setting_source_line(s);
 	uint64_t min = settings[which].min, max = settings[which].max, value = 0;
 	const char *name = settings[which].name;
 	bool ok;
@@ -245,12 +236,11 @@ static bool find_setting(const char *name, enum vmc_setting *which)
 
 /* ------------------------------------------------------------------------- groups */
 
-static char *where(struct reading *r, const config_setting_t *s)
+static char *where(const struct reading *r, const config_setting_t *s)
 {
-	unsigned int line = at(r, s);
 	char *text;
 
-	return asprintf(&text, "%s:%u", r->said_of, line) < 0 ? NULL : text;
+	return asprintf(&text, "%s:%u", r->file, config_setting_source_line(s)) < 0 ? NULL : text;
 }
 
 static void patterns_free(struct vmc_patterns *list)
@@ -291,12 +281,12 @@ static int read_pattern(struct reading *r, const config_setting_t *s, const char
 	struct vmc_pattern *p;
 
 	if (!text || !*text) {
-		say(r, at(r, s),
+		say(r, config_setting_source_line(s),
 		    "%s has to be a text or a list of texts, such as %s = [\"...\"]", name, name);
 		return 0;
 	}
 	if (!strcmp(name, "uuids") && !is_uuid(text)) {
-		say(r, at(r, s), "not a uuid: %s", text);
+		say(r, config_setting_source_line(s), "not a uuid: %s", text);
 		return 0;
 	}
 	p = malloc(sizeof(*p) + strlen(text) + 1);
@@ -315,7 +305,7 @@ static int read_patterns(struct reading *r, const config_setting_t *s, struct vm
 	if (!config_setting_is_array(s) && !config_setting_is_list(s))
 		return read_pattern(r, s, name, list);
 	if (!config_setting_length(s))
-		say(r, at(r, s), "%s is empty, and fits no guest", name);
+		say(r, config_setting_source_line(s), "%s is empty, and fits no guest", name);
 	for (int i = 0; i < config_setting_length(s); i++)
 		if (read_pattern(r, config_setting_get_elem(s, (unsigned int)i), name, list))
 			return -ENOMEM;
@@ -356,7 +346,7 @@ static int read_group_member(struct reading *r, const config_setting_t *s, struc
 	}
 	for (size_t i = 0; i < VMC_SETTINGS; i++)
 		hint(&h, settings[i].name);
-	say_unknown(r, at(r, s), "setting of a group:", &h);
+	say_unknown(r, config_setting_source_line(s), "setting of a group:", &h);
 	return 0;
 }
 
@@ -368,7 +358,7 @@ void vmc_config_no_limits(struct vmc_settings *s)
 
 static int read_group(struct reading *r, const config_setting_t *s)
 {
-	unsigned int line = at(r, s);
+	unsigned int line = config_setting_source_line(s);
 	const char *name = config_setting_name(s);
 	const struct vmc_group *same = find_group(r->config, name);
 	struct vmc_group *group;
@@ -405,7 +395,7 @@ static int read_group(struct reading *r, const config_setting_t *s)
 static int read_groups(struct reading *r, const config_setting_t *s)
 {
 	if (!config_setting_is_group(s)) {
-		say(r, at(r, s),
+		say(r, config_setting_source_line(s),
 		    "groups has to be { NAME: { names = [\"...\"] } ... }");
 		return 0;
 	}
@@ -441,7 +431,7 @@ static int read_rule(struct reading *r, const config_setting_t *s)
 	static const char form[] = "a rule has to be \"allow GROUP GROUP\" or \"deny GROUP GROUP\", with "
 				   ANY " for every guest";
 	const char *text = config_setting_get_string(s);
-	unsigned int line = at(r, s);
+	unsigned int line = config_setting_source_line(s);
 	char action[8], more[2];
 	struct named_rule *n;
 	int words;
@@ -462,7 +452,7 @@ static int read_rule(struct reading *r, const config_setting_t *s)
 	TAILQ_INSERT_TAIL(&r->config->rules, &n->rule, entry);
 	n->rule.allow = *action == 'a';
 	n->line = line;
-	n->file = strdup(r->said_of);
+	n->file = strdup(r->file);
 	if (!n->file || asprintf(&n->rule.text, "%s:%u: %s %s %s", n->file, line, action,
 				 n->name[0], n->name[1]) < 0) {
 		n->rule.text = NULL;
@@ -474,7 +464,7 @@ static int read_rule(struct reading *r, const config_setting_t *s)
 static int read_rules(struct reading *r, const config_setting_t *s)
 {
 	if (!config_setting_is_list(s) && !config_setting_is_array(s)) {
-		say(r, at(r, s), "rules has to be ( \"...\", ... )");
+		say(r, config_setting_source_line(s), "rules has to be ( \"...\", ... )");
 		return 0;
 	}
 	for (int i = 0; i < config_setting_length(s); i++)
@@ -497,7 +487,7 @@ static const struct vmc_group *resolve(struct reading *r, const struct named_rul
 	hint(&h, ANY);
 	TAILQ_FOREACH(group, &r->config->groups, entry)
 		hint(&h, group->name);
-	r->said_of = n->file;
+	r->file = n->file;
 	say_unknown(r, n->line, "group", &h);
 	return NULL;
 }
@@ -522,7 +512,7 @@ static void read_log_level(struct reading *r, const config_setting_t *s)
 	enum vmc_log_level level;
 
 	if (!text || vmc_log_level_parse(text, &level))
-		say(r, at(r, s),
+		say(r, config_setting_source_line(s),
 		    "log-level has to be \"error\", \"warning\", \"notice\", \"info\" or \"debug\"");
 	else if (!r->log_level)
 		r->config->log_level = level;
@@ -548,7 +538,7 @@ static int read_top(struct reading *r, const config_setting_t *s)
 		hint(&h, "rules");
 		for (size_t i = 0; i < VMC_SETTINGS; i++)
 			hint(&h, settings[i].name);
-		say_unknown(r, at(r, s), "setting", &h);
+		say_unknown(r, config_setting_source_line(s), "setting", &h);
 	}
 	return 0;
 }
@@ -561,14 +551,54 @@ static int read_tree(struct reading *r, const config_setting_t *root)
 	return 0;
 }
 
+/*
+ * libconfig's scanner ends the process if it cannot read what an @include names, and ends
+ * the text at a NUL: neither gets that far.
+ */
+static bool check_text(struct reading *r, const char *text, size_t len)
+{
+	unsigned int line = 1;
+
+	if (memchr(text, '\0', len)) {
+		say(r, 0, "not a text");
+		return false;
+	}
+	for (const char *at = text; at; line++) {
+		at += strspn(at, " \t\r\f\v");
+		if (*at == '@') {
+			say(r, line, "there is no @include: put files into vmcd.conf.d");
+			return false;
+		}
+		at = strchr(at, '\n');
+		if (at)
+			at++;
+	}
+	return true;
+}
+
+static int read_text(struct reading *r, const char *text)
+{
+	config_t tree;
+	int err = 0;
+
+	config_init(&tree);
+	if (config_read_string(&tree, text) != CONFIG_TRUE)
+		say(r, (unsigned int)config_error_line(&tree), "%s",
+		    config_error_text(&tree) ? config_error_text(&tree) : "cannot be read");
+	else
+		err = read_tree(r, config_root_setting(&tree));
+	config_destroy(&tree);
+	return err;
+}
+
 static int read_file(struct reading *r, const char *path, bool must_exist)
 {
 	struct stat st;
-	config_t tree;
-	FILE *file;
+	ssize_t len = 0;
+	char *text = NULL;
 	int fd, err = 0;
 
-	r->file = r->said_of = path;
+	r->file = path;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);	/* whatever it is */
 	if (fd < 0) {
 		if (errno != ENOENT || must_exist)
@@ -576,26 +606,24 @@ static int read_file(struct reading *r, const char *path, bool must_exist)
 		return 0;
 	}
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-		close(fd);
 		say(r, 0, "not a file");
-		return 0;
-	}
-	file = fdopen(fd, "r");
-	if (!file) {
-		close(fd);
-		return no_memory(r);
-	}
-	config_init(&tree);
-	if (config_read(&tree, file) != CONFIG_TRUE) {
-		if (config_error_file(&tree))
-			r->said_of = config_error_file(&tree);
-		say(r, (unsigned int)config_error_line(&tree), "%s",
-		    config_error_text(&tree) ? config_error_text(&tree) : "cannot be read");
+	} else if (st.st_size > FILE_MAX) {
+		say(r, 0, "longer than %d bytes", FILE_MAX);
 	} else {
-		err = read_tree(r, config_root_setting(&tree));
+		text = malloc((size_t)st.st_size + 1);
+		len = text ? read(fd, text, (size_t)st.st_size) : 0;
+		if (!text)
+			err = no_memory(r);
+		else if (len < 0)
+			say(r, 0, "%s", strerror(errno));
 	}
-	config_destroy(&tree);
-	fclose(file);
+	close(fd);
+	if (text && len >= 0) {
+		text[len] = '\0';
+		if (check_text(r, text, (size_t)len))
+			err = read_text(r, text);
+	}
+	free(text);
 	return err;
 }
 
@@ -620,7 +648,7 @@ static int read_dropins(struct reading *r, const char *dir)
 	if (n < 0) {
 		if (errno == ENOENT)
 			return 0;
-		r->said_of = dir;
+		r->file = dir;
 		say(r, 0, "%s", strerror(errno));
 		return 0;
 	}

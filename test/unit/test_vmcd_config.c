@@ -235,6 +235,8 @@ static void refused(void **state)
 		{ "groups = { web = { names = \"a\" }", "1: syntax error" },
 		{ "poll 5", "1: syntax error" },
 		{ "a = \"b", "1: syntax error" },
+		{ "poll = 1\n \t@include \"/\"", "2: there is no @include: put files into vmcd.conf.d" },
+		{ "@InClude \"x\"", "1: there is no @include: put files into vmcd.conf.d" },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -280,6 +282,7 @@ static void files(void **state)
 {
 	struct scene *s = *state;
 	struct vmc_config *c;
+	FILE *file;
 
 	/* not there, but named */
 	assert_int_equal(vmc_config_load(&c, s->path, true, tell, s), -EINVAL);
@@ -293,6 +296,16 @@ static void files(void **state)
 	assert_int_equal(mkfifo(s->path, 0644), 0);
 	assert_null(load(s));
 	assert_string_equal(s->told, "vmcd.conf: not a file\n");
+	assert_int_equal(unlink(s->path), 0);
+	/* more than text, and too much of it */
+	file = fopen(s->path, "w");
+	assert_int_equal(fwrite("poll = 1\0x", 1, 11, file), 11);
+	fclose(file);
+	assert_null(load(s));
+	assert_string_equal(s->told, "vmcd.conf: not a text\n");
+	assert_int_equal(truncate(s->path, (1 << 20) + 1), 0);
+	assert_null(load(s));
+	assert_string_equal(s->told, "vmcd.conf: longer than 1048576 bytes\n");
 	assert_int_equal(unlink(s->path), 0);
 	/* drop-ins without it; only those that end in .conf count */
 	dropin(s, "a.conf", "poll = 1");
