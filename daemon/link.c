@@ -120,7 +120,9 @@ static void send_attach(struct vmc_link *l)
 	};
 
 	vmc_link_send(l->g, &m.h);
+	/* a driver that heard of limits before keeps them until it hears of others */
 	vmc_config_no_limits(&l->settings);
+	l->settings_known = l->fresh;
 }
 
 static uint32_t u32_limit(uint64_t max)
@@ -142,8 +144,9 @@ void vmc_link_settings(struct vmc_guest *g)
 	};
 
 	s.max[VMC_SET_CHANNELS] = VMC_NO_LIMIT;	/* vmcd's own business */
-	if (!memcmp(&s, &g->link->settings, sizeof(s)))
+	if (g->link->settings_known && !memcmp(&s, &g->link->settings, sizeof(s)))
 		return;
+	g->link->settings_known = true;
 	g->link->settings = s;
 	vmc_link_send(g, &m.h);
 }

@@ -35,7 +35,8 @@ struct vmc_link {
 	const void *cons_data;
 	struct evbuffer *queue;
 	struct event *more;		/* the guest has more messages than one turn takes */
-	struct vmc_settings settings;	/* that the guest was told last */
+	struct vmc_settings settings;	/* that the guest was told last, */
+	bool settings_known;		/* by this vmcd, or none by any */
 	uint32_t announced;		/* CHAN_STATEs in HELLO */
 	uint32_t listed;
 };

@@ -411,7 +411,6 @@ static void vmc_link_settings(const struct vmc_l_settings *s)
 
 static void vmc_link_attach(const struct vmc_l_attach *a)
 {
-	static const struct vmc_host_limits none = { U64_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX };
 	struct vmc_link *l = &vmc_link;
 	struct vmc_l_hello hello = {
 		.h = { VMC_L_HELLO, sizeof(hello), 0 },
@@ -424,7 +423,6 @@ static void vmc_link_attach(const struct vmc_l_attach *a)
 		       a->version, VMC_PROTO_MIN, VMC_PROTO_MAX);
 		return;
 	}
-	vmc_host_allows(&none);
 	/* it names every peer anew, and can't know of one that left before it came */
 	vmc_link_leave_packets(DOMID_INVALID, VMC_R_NO_PEER);
 	vmc_peers_clear();
@@ -637,12 +635,16 @@ static void vmc_link_down(struct vmc_link *l)
 
 static int vmc_link_up(struct vmc_link *l, struct xenbus_device *dev)
 {
+	static const struct vmc_host_limits none = {
+		U64_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX
+	};
 	enum vmc_reason why = VMC_R_NONE;
 	struct vmc_ring_hdr *in, *out;
 	int err;
 
 	l->dev = dev;
 	WRITE_ONCE(l->bus, dev->dev.bus);
+	vmc_host_allows(&none);		/* those of another host's, it may be */
 	err = vmc_shared_alloc(&l->mem, VMC_LINK_PAGES, dev->otherend_id, &why);
 	if (err) {
 		xenbus_dev_fatal(dev, err, "allocating the link");

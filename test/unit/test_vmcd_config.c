@@ -30,6 +30,7 @@ static int setup(void **state)
 	s->f->d->timing.chan_retry = 0;
 	s->a = fake_vm(s->f, 3);
 	s->b = fake_vm(s->f, 4);
+	s->a->minds_settings = s->b->minds_settings = true;
 	fg_ready(s->a);
 	fg_ready(s->b);
 	fg_drain(s->a);
@@ -572,6 +573,7 @@ static void a_newcomer_is_told_before_it_has_peers(void **state)
 
 	configure(s, "memory = \"1M\"");
 	c = fake_vm(s->f, 5);
+	c->minds_settings = true;
 	fg_connect(c);
 	fg_expect(c, VMC_L_ATTACH, NULL);
 	fg_hello(c, 0);
@@ -579,6 +581,33 @@ static void a_newcomer_is_told_before_it_has_peers(void **state)
 	fg_expect(c, VMC_L_SETTINGS, NULL);
 	expect_add(c, 3);
 	expect_add(c, 4);
+}
+
+static void a_new_vmcd_takes_back_what_the_former_said(void **state)
+{
+	struct scene *s = *state;
+	union vmc_any_msg m;
+
+	configure(s, "memory = \"1M\"");
+	fg_drain(s->a);
+	fg_drain(s->b);
+	fake_stop(s->f);
+	fake_start(s->f);
+	fg_expect(s->a, VMC_L_ATTACH, NULL);
+	fg_hello(s->a, 0);
+	fg_simple(s->a, VMC_L_READY, 0);
+	fg_expect(s->a, VMC_L_SETTINGS, &m);
+	assert_true(m.settings.max_bytes == UINT64_MAX);
+	fg_expect_nothing(s->a);
+	/* a driver that was never told of any is not told that there are none */
+	fg_drain(s->b);
+	fg_write(s->a, "state", "1");
+	fake_settle(s->f);
+	fg_connect(s->a);
+	fg_expect(s->a, VMC_L_ATTACH, NULL);
+	fg_hello(s->a, 0);
+	fg_simple(s->a, VMC_L_READY, 0);
+	fg_expect_nothing(s->a);
 }
 
 static void so_many_channels(void **state)
@@ -628,6 +657,7 @@ int main(void)
 		T(another_name_counts_at_once),
 		T(guests_are_told_what_they_may_use),
 		T(a_newcomer_is_told_before_it_has_peers),
+		T(a_new_vmcd_takes_back_what_the_former_said),
 		T(so_many_channels),
 	};
 

@@ -853,7 +853,9 @@ int fg_recv(struct fake_guest *g, union vmc_any_msg *m)
 		fg_notify(g);
 	if (m->h.type == VMC_L_ATTACH)
 		g->epoch = m->attach.epoch;
-	return m->h.type;
+	if (m->h.type == VMC_L_SETTINGS)
+		g->settings = m->settings;
+	return m->h.type == VMC_L_SETTINGS && !g->minds_settings ? fg_recv(g, m) : m->h.type;
 }
 
 void fg_expect(struct fake_guest *g, uint16_t type, union vmc_any_msg *m)

@@ -34,6 +34,8 @@ struct fake_guest {
 	struct vmc_ring_cons cons;
 	struct vmc_ring_prod prod;
 	uint64_t epoch;			/* in the last ATTACH */
+	bool minds_settings;		/* fg_recv() hands out SETTINGS, too; else it takes note of them, */
+	struct vmc_l_settings settings;	/* the last ones, h.type 0 if there were none */
 };
 
 struct fake {
