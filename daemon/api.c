@@ -249,6 +249,26 @@ static json_t *chans_json(struct vmcd *d, const struct vmc_guest *g)
 	return list;
 }
 
+static json_t *limits_json(const struct vmc_guest *g)
+{
+	static const char *const packets[] = VMC_PACKETS_NAMES;
+	struct vmc_settings s = vmc_config_settings(g->d->config, g);
+	json_t *o = json_object();
+	int err = 0;
+
+	for (enum vmc_setting i = 0; i < VMC_SETTINGS; i++) {
+		if (s.max[i] == VMC_NO_LIMIT)
+			continue;
+		set(o, vmc_setting_name(i), i == VMC_SET_PACKETS ?
+		    json_string(packets[s.max[i]]) : count(s.max[i]), &err);
+	}
+	if (err) {
+		json_decref(o);
+		return NULL;
+	}
+	return o;
+}
+
 static json_t *stats_json(struct vmcd *d, const struct vmc_guest *g)
 {
 	static const char *const names[] = VMC_REASON_NAMES;
@@ -379,8 +399,9 @@ static int show_guest(struct vmcd *d, json_t *params, struct vmc_api_reply *repl
 	g = named_guest(d, text, reply);
 	if (!g)
 		return reply->parameters ? 0 : -ENOMEM;
-	return answer(reply, json_pack("{s:o, s:o, s:o}", "guest", guest_json(g), "stats",
-				       stats_json(d, g), "channels", chans_json(d, g)));
+	return answer(reply, json_pack("{s:o, s:o, s:o, s:o}", "guest", guest_json(g), "limits",
+				       limits_json(g), "stats", stats_json(d, g), "channels",
+				       chans_json(d, g)));
 }
 
 static int test_policy(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)

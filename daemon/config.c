@@ -222,6 +222,11 @@ static void read_setting(struct reading *r, const config_setting_t *s, enum vmc_
 		into->max[which] = value;
 }
 
+const char *vmc_setting_name(enum vmc_setting which)
+{
+	return settings[which].name;
+}
+
 /* Is it one of those that hosts and groups have? */
 static bool find_setting(const char *name, enum vmc_setting *which)
 {

@@ -90,6 +90,9 @@ struct vmc_settings vmc_config_settings(const struct vmc_config *c, const struct
 const struct vmc_rule *vmc_config_rule(const struct vmc_config *c, const struct vmc_guest *a,
 				       const struct vmc_guest *b);
 
+/* "memory" */
+const char *vmc_setting_name(enum vmc_setting which);
+
 /* Is @g in the group? */
 bool vmc_config_has(const struct vmc_group *group, const struct vmc_guest *g);
 

@@ -218,6 +218,41 @@ static const struct vmc_guest_stats *stats(struct decoder *d, const json_t *json
 	return s;
 }
 
+/* A number that need not be there. */
+static uint64_t limit(struct decoder *d, const json_t *json, const char *key)
+{
+	const json_t *value = d->error ? NULL : json_object_get(json, key);
+
+	return value && !json_is_null(value) ? number(d, json, key) : VMC_UNLIMITED;
+}
+
+static const struct vmc_limits *limits(struct decoder *d, const json_t *json)
+{
+	struct vmc_limits *l = alloc(d, 1, sizeof(*l));
+	const json_t *packets = json_object_get(json, "packets");
+
+	if (!l)
+		return NULL;
+	l->channels = limit(d, json, "channels");
+	l->streams = limit(d, json, "streams");
+	l->memory = limit(d, json, "memory");
+	l->grants = limit(d, json, "grants");
+	l->ring = limit(d, json, "ring");
+	l->poll = limit(d, json, "poll");
+	l->packets = packets && !json_is_null(packets) ? text(d, json, "packets") : NULL;
+	return l;
+}
+
+/* An object, whatever is in it. */
+static const json_t *object(struct decoder *d, const json_t *json, const char *key)
+{
+	const json_t *value = member(d, json, key);
+
+	if (!json_is_object(value))
+		wrong(d, key);
+	return value;
+}
+
 /* Starts a result of @size bytes; its end is finish(). */
 static void *start(struct decoder *d, char *where, size_t size)
 {
@@ -295,6 +330,7 @@ int vmc_decode_details(const json_t *json, struct vmc_guest_details **out, char 
 	if (!x)
 		return d.error;
 	x->guest = guest(&d, member(&d, json, "guest"));
+	x->limits = limits(&d, object(&d, json, "limits"));
 	x->stats = stats(&d, member(&d, json, "stats"));
 	x->channels = items(&d, json, "channels", channel, &x->nr_channels);
 	if (finish(&d, x))

@@ -157,8 +157,22 @@ struct vmc_channel_list {
 	const struct vmc_channel *const *channels;
 };
 
+#define VMC_UNLIMITED	UINT64_MAX
+
+/* What vmcd.conf(5) lets a guest use at most; VMC_UNLIMITED where it sets no limit. */
+struct vmc_limits {
+	uint64_t channels;		/* with other guests at once */
+	uint64_t streams;		/* received through shared memory at once */
+	uint64_t memory;		/* bytes granted to other guests */
+	uint64_t grants;
+	uint64_t ring;			/* bytes in the largest ring */
+	uint64_t poll;			/* microseconds of looking for data before sleeping */
+	const char *packets;		/* "off", "udp", "all"; NULL: no limit */
+};
+
 struct vmc_guest_details {
 	const struct vmc_guest *guest;
+	const struct vmc_limits *limits;
 	const struct vmc_guest_stats *stats;
 	size_t nr_channels;
 	const struct vmc_channel *const *channels;	/* that the guest takes part in */

@@ -106,6 +106,32 @@ static void write_stats(struct writer *w, const struct vmc_guest_stats *s)
 	writer_close_object(w);
 }
 
+static void write_limit(struct writer *w, const char *key, const char *label, uint64_t max)
+{
+	if (max != VMC_UNLIMITED)
+		writer_number(w, key, label, max);
+}
+
+static void write_limits(struct writer *w, const struct vmc_limits *l)
+{
+	bool any = l->packets || l->channels != VMC_UNLIMITED || l->streams != VMC_UNLIMITED ||
+		   l->memory != VMC_UNLIMITED || l->grants != VMC_UNLIMITED ||
+		   l->ring != VMC_UNLIMITED || l->poll != VMC_UNLIMITED;
+
+	writer_open_object(w, "limits", any ? "Limits by vmcd.conf" : NULL);
+	write_limit(w, "channels", "Channels", l->channels);
+	write_limit(w, "streams", "Streams received", l->streams);
+	if (l->memory != VMC_UNLIMITED)
+		writer_bytes(w, "memory", "Memory granted", l->memory);
+	write_limit(w, "grants", "Grants", l->grants);
+	if (l->ring != VMC_UNLIMITED)
+		writer_bytes(w, "ring", "Largest ring", l->ring);
+	write_limit(w, "poll", "Polling, microseconds", l->poll);
+	if (l->packets)
+		writer_string(w, "packets", "Packets", l->packets);
+	writer_close_object(w);
+}
+
 int vmcctl_list(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)
 {
 	struct vmc_guest_list *list;
@@ -157,6 +183,7 @@ int vmcctl_show(struct vmc *vmc, const struct vmcctl_request *request, struct wr
 	writer_open_object(w, "guest", NULL);
 	write_guest_details(w, details->guest);
 	writer_close_object(w);
+	write_limits(w, details->limits);
 	write_stats(w, details->stats);
 	writer_open_blocks(w, "channels", "Channels", "None.");
 	for (i = 0; i < details->nr_channels; i++)

@@ -41,7 +41,8 @@
 	"\"grants\":332,\"mapped\":65,\"fallbacks\":["				\
 	"{\"reason\":\"no-peer\",\"count\":12},{\"reason\":\"oob\",\"count\":1}]}"
 #define ANSWER_DETAILS								\
-	"{\"parameters\":{\"guest\":" GUEST_WEB ",\"stats\":" STATS ",\"channels\":[" CHANNEL "]}}"
+	"{\"parameters\":{\"guest\":" GUEST_WEB ",\"limits\":{\"memory\":67108864,\"poll\":null," \
+	"\"streams\":5,\"packets\":\"off\"},\"stats\":" STATS ",\"channels\":[" CHANNEL "]}}"
 
 #define ANSWER_PREPARED "{\"parameters\":{\"milliseconds\":12}}"
 #define ANSWER_RESUMED "{\"parameters\":{}}"

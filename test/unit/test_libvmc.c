@@ -142,6 +142,11 @@ static void test_details(void **state)
 			    "{\"method\":\"io.vmc.Manager.ShowGuest\","
 			    "\"parameters\":{\"guest\":\"we\\\"b1\"}}");
 	assert_string_equal(x->guest->name, "web1");
+	assert_int_equal(x->limits->memory, 64 << 20);
+	assert_int_equal(x->limits->streams, 5);
+	assert_true(x->limits->poll == VMC_UNLIMITED);
+	assert_true(x->limits->channels == VMC_UNLIMITED);
+	assert_string_equal(x->limits->packets, "off");
 	assert_true(x->stats->reported);
 	assert_int_equal(x->stats->sockets, 11);
 	assert_int_equal(x->stats->hooked, 1200);

@@ -125,6 +125,11 @@ static void test_show(void **state)
 	       "Bridge:       xenbr0 xenbr1\n"
 	       "Quarantined:  db mail\n"
 	       "\n"
+	       "Limits by vmcd.conf\n"
+	       "Streams received:  5\n"
+	       "Memory granted:    64.0 MiB\n"
+	       "Packets:           off\n"
+	       "\n"
 	       "Driver\n"
 	       "Answered:         yes\n"
 	       "Sockets watched:  11\n"
@@ -164,7 +169,7 @@ static void test_show_prepared(void **state)
 {
 #define NO_STATS "{\"reported\":false,\"sockets\":0,\"hooked\":0,\"memory\":0,"	\
 		 "\"grants\":0,\"mapped\":0,\"fallbacks\":[]}"
-	static const char answer[] = "{\"parameters\":{\"guest\":" GUEST_DB ",\"stats\":" NO_STATS
+	static const char answer[] = "{\"parameters\":{\"guest\":" GUEST_DB ",\"limits\":{},\"stats\":" NO_STATS
 				     ",\"channels\":[]}}";
 
 	(void)state;
