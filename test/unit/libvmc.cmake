@@ -9,3 +9,7 @@ if(TARGET vmcd_core)
 	target_compile_definitions(test_vmcctl_vmcd PRIVATE VMCCTL="$<TARGET_FILE:vmcctl>")
 	add_dependencies(test_vmcctl_vmcd vmcctl)
 endif()
+
+add_test(NAME completion COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_completion
+	$<TARGET_FILE:vmcctl> ${PROJECT_SOURCE_DIR}/libvmc/vmcctl)
+set_tests_properties(completion PROPERTIES TIMEOUT 60 LABELS unit)
