@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # long: pv
 # What goes wrong while a guest is being prepared, or is prepared, step by step; its other connections lose nothing.
-# limit: 600
+# limit: 800
 "$cases/../../../guest-driver/build" --strip "$("$lab" kver)" "$work/driver" VMC_HOSTILE=y >"$work/build.log" 2>&1 ||
 	{ cat "$work/build.log"; die "no driver"; }
 dmesg_mark g1 g2
@@ -72,6 +72,8 @@ assert_match "$(cat "$work/waits.out")" 'vmcd' "what vmcctl says"
 goes_on "vmcd is killed"
 
 echo "== waiting: the peer is paused"
+create g3
+stubborn
 begin
 dom0 "xl pause g3"
 prepared "a peer that is paused is not waited for"
