@@ -300,9 +300,15 @@ all_ready() {
 			echo 4 >min_calls && echo 16384 >min_bytes && echo 5 >idle_s && echo udp >packets || exit; [ -x /usr/local/bin/vmc-traffic ] || echo it")
 		[ -z "$missing" ] || put_traffic "$guest"
 	done
+	# one that a case made break the protocol is not let in again
+	for guest in $(dom0 "vmcctl list" | awk '/ refused / { print $2 }'); do
+		echo "$guest: was refused, booting it anew"
+		create "$guest"
+	done
 	for guest in $(all_guests); do
 		wait_for 30 "connected $guest" "$guest connected"
 	done
+	for guest in $(dom0 "vmcctl list" | awk '/ prepar(ed|ing)/ { print $2 }'); do dom0 "vmcctl resume $guest"; done
 }
 
 # -------------------------------------------------------- nothing left, nothing said
