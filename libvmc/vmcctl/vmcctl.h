@@ -38,4 +38,7 @@ int vmcctl_policy(struct vmc *vmc, const struct vmcctl_request *request, struct 
 int vmcctl_prepare(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_resume(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 
+/* In a format of its own. Returns 0 or an enum vmc_error. */
+int vmcctl_metrics(struct vmc *vmc, FILE *out);
+
 #endif

@@ -273,6 +273,58 @@ static void test_policy(void **state)
 	assert_string_equal(err, "vmcctl: no such guest: nobody\n");
 }
 
+static bool has_line(const char *line)
+{
+	const char *at = strstr(out, line);
+
+	return at && (at == out || at[-1] == '\n') && at[strlen(line)] == '\n';
+}
+
+static void test_metrics(void **state)
+{
+	static const struct reply replies[] = {
+		{ .data = ANSWER_STATUS }, { .data = ANSWER_CHANNELS }, { .data = ANSWER_GUESTS },
+		{ .data = ANSWER_DETAILS },
+	};
+	struct varlink_server *s = varlink_server_start(replies, N(replies));
+
+	(void)state;
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("metrics")), 0);
+	assert_string_equal(err, "");
+	assert_true(has_line("# TYPE vmc_bytes_total counter"));
+	assert_true(has_line("vmc_channels{mode=\"local\"} 1"));
+	assert_true(has_line("vmc_channels{mode=\"idle\"} 0"));
+	assert_true(has_line("vmc_streams{domid=\"4\",guest=\"web1\",peer_domid=\"12\",peer=\"db\",direction=\"sent\"} 3"));
+	assert_true(has_line("vmc_bytes_total{domid=\"4\",guest=\"web1\",peer_domid=\"12\",peer=\"db\",direction=\"sent\"} 1610612736"));
+	assert_true(has_line("vmc_granted_bytes{domid=\"4\",guest=\"web1\",peer_domid=\"12\",peer=\"db\"} 1351680"));
+	/* the other end did not report */
+	assert_null(strstr(out, "{domid=\"12\",guest=\"db\",peer"));
+	assert_true(has_line("vmc_guests{state=\"connected\"} 1"));
+	assert_true(has_line("vmc_guests{state=\"waiting\"} 1"));
+	assert_true(has_line("vmc_quarantined{domid=\"4\",guest=\"web1\"} 2"));
+	assert_true(has_line("vmc_fallbacks_total{domid=\"4\",guest=\"web1\",reason=\"no-peer\"} 12"));
+	assert_string_equal(varlink_server_call(s),
+			    "{\"method\":\"io.vmc.Manager.ShowGuest\",\"parameters\":{\"guest\":\"4\"}}");
+	varlink_server_stop(s);
+	assert_int_equal(run_at(NULL, ARGS("metrics", "-j")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: --json is not for metrics\nTry: vmcctl --help\n");
+}
+
+static void test_metrics_escapes(void **state)
+{
+	static const struct reply replies[] = {
+		{ .data = "{\"parameters\":{\"version\":\"1\\\"\\\\\\n2\",\"pid\":1,\"uptime\":2,\"guests\":0,"
+			  "\"channels\":0,\"protocol_min\":1,\"protocol_max\":1}}" },
+		{ .data = ANSWER_NO_CHANNELS }, { .data = ANSWER_NO_GUESTS },
+	};
+	struct varlink_server *s = varlink_server_start(replies, N(replies));
+
+	(void)state;
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("metrics")), 0);
+	assert_true(has_line("vmc_info{version=\"1\\\"\\\\\\n2\"} 1"));
+	varlink_server_stop(s);
+}
+
 static void test_policy_usage(void **state)
 {
 	(void)state;
@@ -533,6 +585,8 @@ int main(void)
 		cmocka_unit_test(test_show_prepared),
 		cmocka_unit_test(test_prepare),
 		cmocka_unit_test(test_resume),
+		cmocka_unit_test(test_metrics),
+		cmocka_unit_test(test_metrics_escapes),
 		cmocka_unit_test(test_policy),
 		cmocka_unit_test(test_policy_usage),
 		cmocka_unit_test(test_prepare_errors),
