@@ -406,7 +406,7 @@ static int show_guest(struct vmcd *d, json_t *params, struct vmc_api_reply *repl
 
 static int test_policy(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
 {
-	const char *text_a, *text_b, *why;
+	const char *text_a = NULL, *text_b = NULL, *why = NULL;
 	const struct param want[] = {
 		{ .name = "a", .text = &text_a },
 		{ .name = "b", .text = &text_b },
