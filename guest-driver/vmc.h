@@ -65,6 +65,7 @@ struct vmc_host_limits {
 	u32 poll_us;
 	u32 packets;
 };
+
 extern struct vmc_host_limits vmc_host;
 void vmc_host_allows(const struct vmc_host_limits *limits);
 
