@@ -56,12 +56,16 @@ static void say(struct reading *r, unsigned int line, const char *fmt, ...)
 
 static void say(struct reading *r, unsigned int line, const char *fmt, ...)
 {
-	char text[LINE_MAX_LEN], *end = text;
+	char text[LINE_MAX_LEN];
 	va_list ap;
+	int len;
 
-	end += snprintf(text, sizeof(text) / 2, line ? "%s:%u: " : "%s: ", r->file, line);
+	/* half of it for the place, however long its path is */
+	len = snprintf(text, sizeof(text) / 2, line ? "%s:%u: " : "%s: ", r->file, line);
+	if (len >= (int)sizeof(text) / 2)
+		len = (int)sizeof(text) / 2 - 1;
 	va_start(ap, fmt);
-	vsnprintf(end, sizeof(text) - (size_t)(end - text), fmt, ap);
+	vsnprintf(text + len, sizeof(text) - (size_t)len, fmt, ap);
 	va_end(ap);
 	r->tell(r->arg, text);
 	r->err = -EINVAL;
@@ -373,7 +377,8 @@ static int read_group(struct reading *r, const config_setting_t *s)
 		return 0;
 	}
 	if (same || !strcmp(name, ANY)) {
-		say(r, line, "group %s is %s", name, same ? same->where : "every guest, always");
+		say(r, line, "there is a group %s already: %s", name,
+		    same ? same->where : "every guest");
 		return 0;
 	}
 	group = calloc(1, sizeof(*group));

@@ -212,7 +212,7 @@ static void refused(void **state)
 		{ "packets = 1", "1: packets has to be \"off\", \"udp\" or \"all\"" },
 		{ "groups = 5", "1: groups has to be { NAME: { names = [\"...\"] } ... }" },
 		{ "groups = { web = 5 }", "1: group web has to be { ... }" },
-		{ "groups = { any = { names = \"x\" } }", "1: group any is every guest, always" },
+		{ "groups = { any = { names = \"x\" } }", "1: there is a group any already: every guest" },
 		{ "groups = {\n web = { poll = 5 } }", "2: group web needs names, uuids or bridges to say who is in it" },
 		{ "groups = { web = { names = [] } }", "1: names is empty, and fits no guest" },
 		{ "groups = { web = { names = 5 } }", "1: names has to be a text or a list of texts, such as names = [\"...\"]" },
@@ -262,7 +262,7 @@ static void all_that_is_wrong_is_told(void **state)
 	snprintf(want, sizeof(want),
 		 "vmcd.conf.d/10-first.conf:1: poll has to be an integer from 0 to 1000000\n"
 		 "vmcd.conf:1: there is no setting memroy; is memory meant?\n"
-		 "vmcd.conf:3: group web is %s.d/20-second.conf:1\n"
+		 "vmcd.conf:3: there is a group web already: %s.d/20-second.conf:1\n"
 		 "vmcd.conf:4: there is no group db; is web meant?\n", s->path);
 	assert_string_equal(s->told, want);
 }
@@ -316,6 +316,27 @@ static void files(void **state)
 	c = load(s);
 	assert_true(c->settings.max[VMC_SET_POLL] == 1);
 	vmc_config_free(c);
+}
+
+static void a_long_path(void **state)
+{
+	struct scene *s = *state;
+	struct vmc_config *c = NULL;
+	char path[1600], part[201];
+
+	memset(part, 'd', sizeof(part) - 1);
+	part[sizeof(part) - 1] = '\0';
+	snprintf(path, sizeof(path), "%s", s->dir);
+	for (int i = 0; i < 7; i++) {
+		size_t len = strlen(path);
+
+		snprintf(path + len, sizeof(path) - len, "/%s", part);
+		assert_int_equal(mkdir(path, 0755), 0);
+	}
+	strcat(path, "/vmcd.conf");
+	put_file(path, "poll = \"x\"");
+	assert_int_equal(vmc_config_load(&c, path, true, tell, s), -EINVAL);
+	assert_non_null(strstr(s->told, "dddpoll has to be an integer"));
 }
 
 static void the_first_counts(void **state)
@@ -648,6 +669,7 @@ int main(void)
 		T(all_that_is_wrong_is_told),
 		T(a_long_word),
 		T(files),
+		T(a_long_path),
 		T(the_first_counts),
 		T(members),
 		T(one_that_is_on_its_way),
