@@ -116,6 +116,7 @@ static void vmc_tx_offer(struct vmc_conn *conn)
 		goto no_memory;
 	}
 	kref_get(&conn->ref);
+	conn->tx_asked = m.want_bytes;
 	get_random_bytes(conn->nonce, sizeof(conn->nonce));
 	memcpy(m.nonce, conn->nonce, sizeof(m.nonce));
 	m.h.id = conn->offer_id;
@@ -308,6 +309,7 @@ void vmc_tx_accept(struct vmc_chan *ch, const struct vmc_c_accept *m)
 		WRITE_ONCE(conn->role, conn->offer_opener ? VMC_ROLE_OPENER : VMC_ROLE_PASSIVE);
 		conn->tx_not_ready = 0;
 		vmc_pool_tx_start(t, conn);
+		conn->tx_less = t->prod.size < conn->tx_asked;
 		spin_lock_bh(&conn->tx_lock);
 		rcu_assign_pointer(conn->tx, t);
 		WRITE_ONCE(conn->tx_state, VMC_TX_READY);
@@ -559,13 +561,17 @@ static void vmc_tx_broken(struct vmc_conn *conn)
 
 /*
  * A small ring that is full is no reason to wait: the stream goes over TCP until
- * the peer has given it a large one.
+ * the peer has given it a large one. If it has none, the next small one has to be
+ * earned like the first, and a stream that fills those, too, stays with TCP.
  */
 static void vmc_tx_grow(struct vmc_conn *conn)
 {
 	conn->bulk = true;
 	vmc_tx_end(conn, VMC_R_GROW);
-	vmc_tx_offer(conn);
+	if (!conn->tx_less)
+		vmc_tx_offer(conn);
+	else if (++conn->tx_refusals >= VMC_TX_REFUSALS)
+		conn->tx_never = true;
 }
 
 /* What came of an attempt to write into the ring; @VMC_PUT_SOME: look again. */

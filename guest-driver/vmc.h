@@ -430,6 +430,8 @@ struct vmc_conn {
 	u32 tx_calls;			/* no lock: some may be lost */
 	u64 tx_tcp_bytes;
 	bool bulk;			/* a small ring would be, or was, full */
+	u32 tx_asked;			/* bytes of the ring that was asked for last, */
+	bool tx_less;			/* and the peer gave less */
 	u32 tx_boundary;		/* write_seq while it is local */
 	u32 offer_id;
 	u32 offer_lost;			/* id of one whose answer did not get the lock */

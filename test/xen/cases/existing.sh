@@ -6,8 +6,8 @@
 for guest in g1 g2; do there $guest "rmmod vmc"; done
 serve g1 g2
 dmesg_mark g1 g2
-hold up g1 g2 21
-hold down g2 g1 22
+CONNECTIONS=6 hold up g1 g2 21
+CONNECTIONS=6 hold down g2 g1 22
 for guest in g1 g2; do there $guest "modprobe vmc"; done
 for guest in g1 g2; do wait_for 20 "connected $guest" "$guest to connect"; done
 # six connections from either side, both directions of each
