@@ -12,7 +12,7 @@ dies() {	# HOW COMMAND-IN-DOM0
 	id=$(domid g2)
 	serve g2
 	assert_local g1 g2
-	hold hold g1 g2 61 "--peer-dies --user-timeout 60000"
+	CONNECTIONS=6 hold hold g1 g2 61 "--peer-dies --user-timeout 60000"
 	wait_for 60 "[ \"\$(vmc_chan g1 tx_streams $id)\" -ge 4 ]" "$1: held connections to be local"
 	$2
 	wait_for 20 "there g1 \"! grep -q 'peer $id ' /sys/kernel/debug/vmc/status\"" "$1: g1 to end the channel"
