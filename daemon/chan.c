@@ -235,13 +235,13 @@ static void pair_rest(struct vmc_guest *a, struct vmc_guest *b)
 		ba->not_before_ms = until;
 }
 
-/* @a asks for a channel to @b, and there is none. */
 static bool has_its_share(const struct vmc_guest *g)
 {
 	return g->nr_chans >= VMC_CHANNELS_MAX ||
 	       g->nr_chans >= vmc_config_settings(g->d->config, g).max[VMC_SET_CHANNELS];
 }
 
+/* @a asks for a channel to @b, and there is none. */
 static void chan_open(struct vmc_guest *a, struct vmc_guest *b)
 {
 	struct vmc_peer *p = vmc_peer_find(a, b);

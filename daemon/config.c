@@ -121,6 +121,12 @@ static void hint(struct hint *h, const char *word)
 	}
 }
 
+static void hint_settings(struct hint *h)
+{
+	for (size_t i = 0; i < VMC_SETTINGS; i++)
+		hint(h, settings[i].name);
+}
+
 static void say_unknown(struct reading *r, unsigned int line, const char *what,
 			const struct hint *h)
 {
@@ -353,8 +359,7 @@ static int read_group_member(struct reading *r, const config_setting_t *s, struc
 			return read_patterns(r, s, kinds[i].list);
 		hint(&h, kinds[i].name);
 	}
-	for (size_t i = 0; i < VMC_SETTINGS; i++)
-		hint(&h, settings[i].name);
+	hint_settings(&h);
 	say_unknown(r, config_setting_source_line(s), "setting of a group:", &h);
 	return 0;
 }
@@ -546,8 +551,7 @@ static int read_top(struct reading *r, const config_setting_t *s)
 		hint(&h, "log-level");
 		hint(&h, "groups");
 		hint(&h, "rules");
-		for (size_t i = 0; i < VMC_SETTINGS; i++)
-			hint(&h, settings[i].name);
+		hint_settings(&h);
 		say_unknown(r, config_setting_source_line(s), "setting", &h);
 	}
 	return 0;

@@ -77,6 +77,11 @@ static void daemonized(int ready)
 
 /* --------------------------------------------------------------- configuration */
 
+static const char *config_path(const struct vmc_options *opt)
+{
+	return opt->config ? opt->config : VMC_CONFIG_PATH;
+}
+
 /* A file that was not named need not be there. NULL: it is told what is wrong. */
 static struct vmc_config *load(const struct vmc_options *opt, const char *path,
 			       vmc_config_tell *tell)
@@ -103,11 +108,11 @@ static void tell_stderr(void *arg, const char *text)
 
 int vmc_service_check(const struct vmc_options *opt)
 {
-	struct vmc_config *config = load(opt, opt->config ? opt->config : VMC_CONFIG_PATH,
-					 tell_stderr);
+	struct vmc_config *config = load(opt, config_path(opt), tell_stderr);
+	int status = config ? EXIT_SUCCESS : EX_CONFIG;
 
 	vmc_config_free(config);
-	return config ? EXIT_SUCCESS : EX_CONFIG;
+	return status;
 }
 
 static void configure(struct service *s, struct vmc_config *config)
@@ -261,9 +266,9 @@ int vmc_service_run(const struct vmc_options *opt)
 	int ready = -1, status = EXIT_FAILURE;
 
 	vmc_log_init(opt->log_level, VMC_LOG_TO_STDERR);
-	s.config = absolute(opt->config ? opt->config : VMC_CONFIG_PATH);
+	s.config = absolute(config_path(opt));
 	if (!s.config) {
-		vmc_log(VMC_LOG_ERROR, "config", "%s: %s", opt->config, strerror(errno));
+		vmc_log(VMC_LOG_ERROR, "config", "%s: %s", config_path(opt), strerror(errno));
 		return EXIT_FAILURE;
 	}
 	s.loaded = load(opt, s.config, tell_log);

@@ -635,9 +635,7 @@ static void vmc_link_down(struct vmc_link *l)
 
 static int vmc_link_up(struct vmc_link *l, struct xenbus_device *dev)
 {
-	static const struct vmc_host_limits none = {
-		U64_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX
-	};
+	static const struct vmc_host_limits none = VMC_HOST_NO_LIMITS;
 	enum vmc_reason why = VMC_R_NONE;
 	struct vmc_ring_hdr *in, *out;
 	int err;

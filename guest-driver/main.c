@@ -54,7 +54,7 @@ unsigned int vmc_max_mb;
 module_param_named(max_mb, vmc_max_mb, uint, 0644);
 MODULE_PARM_DESC(max_mb, "MiB of memory shared with peers at most, 0 for an eighth of RAM (default 0)");
 
-struct vmc_host_limits vmc_host = { U64_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX };
+struct vmc_host_limits vmc_host = VMC_HOST_NO_LIMITS;
 unsigned int vmc_packets = VMC_PACKETS_UDP;
 static unsigned int vmc_packets_wanted = VMC_PACKETS_UDP;
 static DEFINE_MUTEX(vmc_packets_mutex);

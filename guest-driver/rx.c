@@ -127,18 +127,20 @@ static bool vmc_rx_lock_soon(struct vmc_conn *conn)
 
 static atomic_t vmc_rx_streams;	/* of all channels */
 
-static bool vmc_rx_stream_begins(void)
-{
-	if ((u32)atomic_inc_return(&vmc_rx_streams) <= READ_ONCE(vmc_host.streams))
-		return true;
-	atomic_dec(&vmc_rx_streams);
-	return false;
-}
-
 void vmc_rx_stream_ends(struct vmc_chan *ch)
 {
 	atomic_dec(&ch->rx_streams);
 	atomic_dec(&vmc_rx_streams);
+}
+
+/* False if the host allows no more. */
+static bool vmc_rx_stream_begins(struct vmc_chan *ch)
+{
+	atomic_inc(&ch->rx_streams);
+	if ((u32)atomic_inc_return(&vmc_rx_streams) <= READ_ONCE(vmc_host.streams))
+		return true;
+	vmc_rx_stream_ends(ch);
+	return false;
 }
 
 /* chan->mutex held */
@@ -173,18 +175,17 @@ void vmc_rx_offer(struct vmc_chan *ch, const struct vmc_c_offer *m)
 	why = vmc_rx_obstacle(conn);
 	if (!why && !vmc_peer_is(ch->domid, conn->mac))
 		why = VMC_R_NO_PEER;
-	if (!why && !vmc_rx_stream_begins())
+	if (!why && !vmc_rx_stream_begins(ch))
 		why = VMC_R_LIMIT;
 	if (!why) {
 		r = vmc_pool_rx_get(ch, m->want_bytes, 0, &why);
 		if (!r)
-			atomic_dec(&vmc_rx_streams);
+			vmc_rx_stream_ends(ch);
 	}
 	if (r) {
 		rcu_assign_pointer(r->conn, conn);
 		rcu_assign_pointer(conn->rx, r);
 		WRITE_ONCE(conn->rx_state, VMC_RX_OPEN);
-		atomic_inc(&ch->rx_streams);
 	}
 	release_sock(conn->sk);
 	mutex_unlock(&conn->rx_mutex);

@@ -66,6 +66,7 @@ struct vmc_host_limits {
 	u32 packets;
 };
 
+#define VMC_HOST_NO_LIMITS { U64_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX, U32_MAX }
 extern struct vmc_host_limits vmc_host;
 void vmc_host_allows(const struct vmc_host_limits *limits);
 

@@ -287,7 +287,7 @@ create() {	# GUEST [ARGUMENTS]
 
 # Every guest is there, has its driver connected, and runs none of our programs.
 all_ready() {
-	local guest missing
+	local guest missing list
 	dom0 "[ ! -e $CONFIG ] || { rm $CONFIG; systemctl reload vmcd; }"
 	if ! vmcd_active; then dom0 "systemctl reset-failed vmcd; systemctl start vmcd"; fi
 	for guest in $(all_guests); do
@@ -300,15 +300,16 @@ all_ready() {
 			echo 4 >min_calls && echo 16384 >min_bytes && echo 5 >idle_s && echo udp >packets || exit; [ -x /usr/local/bin/vmc-traffic ] || echo it")
 		[ -z "$missing" ] || put_traffic "$guest"
 	done
-	# one that a case made break the protocol is not let in again
-	for guest in $(dom0 "vmcctl list" | awk '/ refused / { print $2 }'); do
+	# one that a case made break the protocol is not let in again, and one that it had prepared has no peers
+	list=$(dom0 "vmcctl list")
+	for guest in $(awk '/ refused / { print $2 }' <<<"$list"); do
 		echo "$guest: was refused, booting it anew"
 		create "$guest"
 	done
 	for guest in $(all_guests); do
 		wait_for 30 "connected $guest" "$guest connected"
 	done
-	for guest in $(dom0 "vmcctl list" | awk '/ prepar(ed|ing)/ { print $2 }'); do dom0 "vmcctl resume $guest"; done
+	for guest in $(awk '/ prepar(ed|ing)/ { print $2 }' <<<"$list"); do dom0 "vmcctl resume $guest"; done
 }
 
 # -------------------------------------------------------- nothing left, nothing said
