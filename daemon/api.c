@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MANAGER		"io.vmc.Manager"
@@ -104,7 +105,7 @@ static bool take_params(json_t *params, const struct param *want, size_t count,
 	return true;
 }
 
-static bool no_params(json_t *params, struct vmc_api_reply *reply)
+bool vmc_api_no_params(json_t *params, struct vmc_api_reply *reply)
 {
 	return take_params(params, NULL, 0, reply);
 }
@@ -311,7 +312,7 @@ static int get_status(struct vmcd *d, json_t *params, struct vmc_api_reply *repl
 	unsigned int guests = 0;
 	struct vmc_guest *g;
 
-	if (!no_params(params, reply))
+	if (!vmc_api_no_params(params, reply))
 		return 0;
 	TAILQ_FOREACH(g, &d->guests, entry)
 		guests += has_device(g);
@@ -329,7 +330,7 @@ static int list_guests(struct vmcd *d, json_t *params, struct vmc_api_reply *rep
 	struct vmc_guest *g;
 	int err = 0;
 
-	if (!no_params(params, reply)) {
+	if (!vmc_api_no_params(params, reply)) {
 		json_decref(list);
 		return 0;
 	}
@@ -345,7 +346,7 @@ static int list_guests(struct vmcd *d, json_t *params, struct vmc_api_reply *rep
 
 static int list_channels(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
 {
-	if (!no_params(params, reply))
+	if (!vmc_api_no_params(params, reply))
 		return 0;
 	return answer(reply, json_pack("{s:o}", "channels", chans_json(d, NULL)));
 }
@@ -478,10 +479,42 @@ static int resume(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
 	return answer(reply, json_object());
 }
 
+static void set_guest(json_t *o, struct vmcd *d, const char *key, const char *name, uint32_t domid,
+		      int *err)
+{
+	const struct vmc_guest *g = vmc_guest_by_domid(d, domid);
+
+	if (!domid)
+		return;
+	set(o, key, json_integer(domid), err);
+	set(o, name, json_string(g ? g->name : ""), err);
+}
+
+json_t *vmc_api_event(struct vmcd *d, const struct vmc_event *e)
+{
+	json_t *o = json_object();
+	struct timespec now;
+	int err = 0;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	set(o, "time", json_integer((json_int_t)now.tv_sec * 1000 + now.tv_nsec / 1000000), &err);
+	set(o, "event", json_string(e->name), &err);
+	set_guest(o, d, "domid", "name", e->domid, &err);
+	set_guest(o, d, "peer_domid", "peer", e->peer, &err);
+	if (e->channel)
+		set(o, "channel", json_integer(e->channel), &err);
+	set(o, "detail", json_string(e->detail), &err);
+	if (err) {
+		json_decref(o);
+		return NULL;
+	}
+	return json_pack("{s:o}", "event", o);
+}
+
 static int get_info(struct vmcd *d, json_t *params, struct vmc_api_reply *reply)
 {
 	(void)d;
-	if (!no_params(params, reply))
+	if (!vmc_api_no_params(params, reply))
 		return 0;
 	return answer(reply, json_pack("{s:s, s:s, s:s, s:s, s:[s, s]}", "vendor", "VMC",
 				       "product", "vmcd", "version", VMC_VERSION, "url", "",
@@ -517,6 +550,7 @@ static const struct vmc_api_method methods[] = {
 	{ .name = MANAGER ".ListChannels", .call = list_channels, .needs_stats = true },
 	{ .name = MANAGER ".ShowGuest", .call = show_guest, .needs_stats = true },
 	{ .name = MANAGER ".TestPolicy", .call = test_policy },
+	{ .name = MANAGER ".Monitor", .streams = true },
 	{ .name = MANAGER ".Prepare", .hold = prepare, .changes = true },
 	{ .name = MANAGER ".Resume", .call = resume, .changes = true },
 	{ .name = SERVICE ".GetInfo", .call = get_info },

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "chan.h"
 
+#include "events.h"
 #include "link.h"
 #include "peer.h"
 #include "quarantine.h"
@@ -133,6 +134,13 @@ void vmc_chan_free_all(struct vmcd *d)
 	d->nr_up = 0;
 }
 
+static void tell(const struct vmc_chan *c, const char *what, const char *detail)
+{
+	vmc_event(c->d, &(struct vmc_event){ .name = what, .domid = c->end[0].domid,
+					     .peer = c->end[1].domid, .channel = c->id,
+					     .detail = detail });
+}
+
 static void set_phase(struct vmc_chan *c, enum vmc_chan_phase phase)
 {
 	struct timeval tv = vmc_timeval(phase == VMC_PHASE_RECOVER ? c->d->timing.chan_recover :
@@ -146,6 +154,7 @@ static void set_phase(struct vmc_chan *c, enum vmc_chan_phase phase)
 		c->d->nr_up--;
 	c->phase = phase;
 	if (phase == VMC_PHASE_UP) {
+		tell(c, "channel-opened", "");
 		c->again = -1;
 		event_del(c->timer);
 	} else {
@@ -195,13 +204,6 @@ static void send_half(struct vmc_chan_end *to, uint16_t type,
 	vmc_link_send(to->guest, &m.h);
 }
 
-static const char *reason_name(uint32_t reason)
-{
-	static const char *const names[] = VMC_REASON_NAMES;
-
-	return reason < VMC_R_MAX ? names[reason] : "unknown";
-}
-
 /* Reasons are for people and for a guest's retry rule; one that is out of range is blamed. */
 static enum vmc_reason checked_reason(uint32_t untrusted_reason)
 {
@@ -218,7 +220,7 @@ static void chan_log(struct vmc_chan *c, enum vmc_log_level level, const char *t
 	if (c->end[i].guest)
 		vmc_guest_log(c->end[i].guest, level, "chan", "%u to d%u: %s in phase %s: %s",
 			      c->id, c->end[!i].domid, text, phase_names[c->phase],
-			      reason_name(reason));
+			      vmc_reason_name(reason));
 }
 
 /* ------------------------------------------------------------ open and close */
@@ -305,6 +307,8 @@ static void chan_close(struct vmc_chan *c, enum vmc_reason reason)
 		 reason);
 	if (c->phase != VMC_PHASE_UP && c->end[0].guest && c->end[1].guest)
 		pair_rest(c->end[0].guest, c->end[1].guest);
+	if (c->phase == VMC_PHASE_UP)
+		tell(c, "channel-closed", vmc_reason_name(reason));
 	c->reason = reason;
 	c->end[0].silent = 0;
 	c->end[1].silent = 0;

@@ -38,6 +38,8 @@ struct client {
 	json_t *params;
 	bool oneway;
 	struct vmc_hold hold;		/* ends with the connection */
+	struct vmc_listener listener;	/* so does this */
+	unsigned int missed;		/* events, since it takes them too slowly */
 	bool root;
 	const char *denied;		/* the answer to its first request, and its last */
 	bool closing;			/* that is on its way out */
@@ -57,6 +59,7 @@ static void client_free(struct client *cl)
 {
 	vmc_stats_cancel(cl->c->d, &cl->waiter);
 	vmc_prepare_release(&cl->hold);
+	vmc_events_ignore(cl->c->d, &cl->listener);
 	json_decref(cl->params);
 	if (cl->more)
 		event_free(cl->more);
@@ -69,7 +72,7 @@ static void client_free(struct client *cl)
 /* -------------------------------------------------------------------- output */
 
 /* Takes over @parameters. Returns -errno if the client has to go. */
-static int send_json(struct client *cl, const char *error, json_t *parameters)
+static int send_json(struct client *cl, const char *error, json_t *parameters, bool continues)
 {
 	struct evbuffer *out = bufferevent_get_output(cl->bev);
 	json_t *message = json_object();
@@ -81,6 +84,8 @@ static int send_json(struct client *cl, const char *error, json_t *parameters)
 	if (error && json_object_set_new(message, "error", json_string(error)))
 		err = -ENOMEM;
 	if (json_object_set_new(message, "parameters", parameters))
+		err = -ENOMEM;
+	if (continues && json_object_set_new(message, "continues", json_true()))
 		err = -ENOMEM;
 	if (!err)
 		text = json_dumps(message, JSON_COMPACT);
@@ -101,7 +106,39 @@ static int finish_call(struct client *cl, bool oneway, int err, struct vmc_api_r
 		json_decref(reply->parameters);
 		return err;
 	}
-	return send_json(cl, reply->error, reply->parameters);
+	return send_json(cl, reply->error, reply->parameters, false);
+}
+
+/* -------------------------------------------------------------------- events */
+
+static int send_event(struct client *cl, const struct vmc_event *e)
+{
+	json_t *parameters = vmc_api_event(cl->c->d, e);
+
+	return parameters ? send_json(cl, NULL, parameters, true) : -ENOMEM;
+}
+
+/* Who is slow misses events, and is told how many: nothing piles up here. */
+static void on_event(struct vmc_listener *l, struct vmcd *d, const struct vmc_event *e)
+{
+	struct client *cl = (struct client *)((char *)l - offsetof(struct client, listener));
+	struct evbuffer *out = bufferevent_get_output(cl->bev);
+
+	(void)d;
+	if (cl->missed || evbuffer_get_length(out) > OUTPUT_BUSY || send_event(cl, e))
+		cl->missed++;
+}
+
+static int send_missed(struct client *cl)
+{
+	char detail[32];
+	int err;
+
+	snprintf(detail, sizeof(detail), "%u events", cl->missed);
+	err = send_event(cl, &(struct vmc_event){ .name = "missed", .detail = detail });
+	if (!err)
+		cl->missed = 0;
+	return err;
 }
 
 /* --------------------------------------------------------------------- input */
@@ -180,7 +217,7 @@ static int handle(struct client *cl, const char *text, size_t len)
 	err = 0;
 	if (cl->denied) {
 		cl->closing = true;
-		err = oneway ? -EPERM : send_json(cl, cl->denied, NULL);
+		err = oneway ? -EPERM : send_json(cl, cl->denied, NULL, false);
 		goto out;
 	}
 	method = vmc_api_find(name, &reply);
@@ -188,6 +225,15 @@ static int handle(struct client *cl, const char *text, size_t len)
 		vmc_api_error(&reply, VMC_API_INVALID_PARAMETER, "parameter", "upgrade");
 	} else if (method && method->changes && !cl->root) {
 		vmc_api_error(&reply, VMC_API_PERMISSION_DENIED, NULL, NULL);
+	} else if (method && method->streams) {
+		if (!more || oneway) {
+			vmc_api_error(&reply, VMC_API_EXPECTED_MORE, NULL, NULL);
+		} else if (vmc_api_no_params(params, &reply)) {
+			cl->method = method;
+			vmc_events_listen(cl->c->d, &cl->listener);
+			err = send_event(cl, &(struct vmc_event){ .name = "monitoring", .detail = "" });
+			goto out;
+		}
 	} else if (method && method->hold) {
 		err = method->hold(cl->c->d, params, &cl->hold, &reply);
 		if (!err && !reply.error && !reply.parameters) {
@@ -202,7 +248,7 @@ static int handle(struct client *cl, const char *text, size_t len)
 		vmc_stats_ask(cl->c->d, &cl->waiter);
 		goto out;
 	} else if (method) {
-		/* "more" allows several answers; one is enough for every method here */
+		/* "more" allows several answers; one is enough for every other method */
 		err = method->call(cl->c->d, params, &reply);
 	}
 	err = finish_call(cl, oneway, err, &reply);
@@ -211,9 +257,10 @@ out:
 	return err;
 }
 
-static bool waits_for_guest(const struct client *cl)
+/* Does the answer, or the next one, take as long as it takes? */
+static bool waits(const struct client *cl)
 {
-	return cl->method && cl->method->hold;
+	return cl->method && (cl->method->hold || cl->method->streams);
 }
 
 /*
@@ -251,8 +298,8 @@ static void process(struct client *cl)
 		}
 		evbuffer_drain(in, len);
 	}
-	/* what a guest is held for has to be noticed when it ends */
-	if (cl->eof || !waits_for_guest(cl) ||
+	/* that such a caller ends has to be noticed */
+	if (cl->eof || !waits(cl) ||
 	    evbuffer_get_length(in) >= VMC_CONTROL_INPUT_MAX)
 		bufferevent_disable(cl->bev, EV_READ);
 }
@@ -275,7 +322,7 @@ static void on_written(struct bufferevent *bev, void *arg)
 	struct client *cl = arg;
 
 	(void)bev;
-	if (cl->closing)
+	if (cl->closing || (cl->missed && send_missed(cl)))
 		client_free(cl);
 	else
 		process(cl);
@@ -294,7 +341,7 @@ static void on_end(struct bufferevent *bev, short what, void *arg)
 	struct client *cl = arg;
 
 	if (what & (BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT) ||
-	    (waits_for_guest(cl) && hung_up(bev))) {
+	    (waits(cl) && hung_up(bev))) {
 		client_free(cl);
 		return;
 	}
@@ -356,6 +403,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 	cl->waiter.done = on_stats;
 	cl->waiter.arg = cl;
 	cl->hold.done = on_prepared;
+	cl->listener.heard = on_event;
 	cl->bev = bufferevent_socket_new(c->d->base, fd, BEV_OPT_CLOSE_ON_FREE);
 	if (!cl->bev) {
 		close(fd);

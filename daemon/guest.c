@@ -2,6 +2,7 @@
 #include "guest.h"
 
 #include "chan.h"
+#include "events.h"
 #include "link.h"
 #include "peer.h"
 #include "prepare.h"
@@ -83,6 +84,11 @@ bool vmc_guest_paused(struct vmc_guest *g)
 	       info.domid == g->domid && (info.paused || info.suspended);
 }
 
+static void tell(const struct vmc_guest *g, const char *what, const char *detail)
+{
+	vmc_event(g->d, &(struct vmc_event){ .name = what, .domid = g->domid, .detail = detail });
+}
+
 /* -------------------------------------------------------------- the device */
 
 void vmc_guest_lose_link(struct vmc_guest *g, enum vmc_reason reason)
@@ -96,6 +102,7 @@ void vmc_guest_lose_link(struct vmc_guest *g, enum vmc_reason reason)
 	vmc_link_drop(g);
 	if (g->state == VMC_GUEST_CONNECTED)
 		g->state = VMC_GUEST_WAITING;
+	tell(g, "guest-disconnected", vmc_reason_name(reason));
 	vmcd_schedule(g->d);
 }
 
@@ -108,6 +115,7 @@ void vmc_guest_refuse(struct vmc_guest *g, const char *why)
 	snprintf(g->error, sizeof(g->error), "%s", why);
 	g->state = VMC_GUEST_REFUSED;
 	g->left = false;
+	tell(g, "guest-refused", g->error);
 	err = vmc_store_refuse(g->d->xen, g->domid, g->error);
 	if (err && err != -ENOENT)
 		vmc_guest_log(g, VMC_LOG_WARNING, "store", "cannot tell the frontend: %s",
@@ -128,6 +136,7 @@ static void attach(struct vmc_guest *g)
 	vmc_guest_log(g, VMC_LOG_INFO, "link", "attached: driver %s, protocol %u%s",
 		      g->driver, g->protocol,
 		      g->link->fresh ? "" : ", to a link in use");
+	tell(g, "guest-connected", g->driver);
 	vmcd_schedule(g->d);
 }
 
@@ -282,6 +291,7 @@ static void make_device(struct vmc_guest *g)
 		g->state = VMC_GUEST_WAITING;
 		vmc_guest_log(g, VMC_LOG_INFO, "store", "made its device");
 	}
+	tell(g, "guest-joined", "");
 	watch_front(g);
 	front_changed(g);
 	vmcd_schedule(g->d);
@@ -379,8 +389,10 @@ static void guest_gone(struct vmc_guest *g, const char *how)
 	if (g->state != VMC_GUEST_NO_DEVICE)
 		vmc_guest_log(g, VMC_LOG_INFO, "guest", "%s", how);
 	vmc_guest_lose_link(g, VMC_R_PEER_GONE);
-	if (g->state != VMC_GUEST_NO_DEVICE)
+	if (g->state != VMC_GUEST_NO_DEVICE) {
 		vmc_store_remove(d->xen, g->domid);
+		tell(g, "guest-left", how);
+	}
 	vmc_guest_free(g);
 	d->peers_due = true;
 	vmcd_schedule(d);

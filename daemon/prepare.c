@@ -2,6 +2,7 @@
 #include "prepare.h"
 
 #include "chan.h"
+#include "events.h"
 #include "link.h"
 #include "vmcd.h"
 
@@ -21,6 +22,11 @@ struct vmc_prepare {
 	bool ready;
 	struct event *timer;
 };
+
+static void say(const struct vmc_guest *g, const char *what, const char *detail)
+{
+	vmc_event(g->d, &(struct vmc_event){ .name = what, .domid = g->domid, .detail = detail });
+}
 
 static bool held(const struct vmc_prepare *p)
 {
@@ -207,10 +213,12 @@ static void run(struct vmc_prepare *p)
 		p->ready = parted(g, why);
 		if (p->ready) {
 			vmc_guest_log(g, VMC_LOG_INFO, "prepare", "prepared");
+			say(g, "prepared", "");
 			tell(p);
 		} else if (drop_late(p, why, vmc_now_ms())) {
 			vmc_guest_log(g, VMC_LOG_WARNING, "prepare", "can't be prepared: %s",
 				      why);
+			say(g, "not-prepared", why);
 			/* for those who were told before it is, and stays so */
 			p->ready = held(p) && !awaited(p);
 		}
@@ -220,6 +228,7 @@ static void run(struct vmc_prepare *p)
 	/* If it is stopped it leaves, most likely; and if it stays, nobody tells us. */
 	if (!held(p) && !vmc_guest_paused(g)) {
 		vmc_guest_log(g, VMC_LOG_INFO, "prepare", "goes back to its peers");
+		say(g, "resumed", "");
 		prepare_free(p);
 		return;
 	}
@@ -260,6 +269,7 @@ static struct vmc_prepare *prepare_of(struct vmc_guest *g)
 	TAILQ_INIT(&p->holds);
 	g->prepare = p;
 	vmc_guest_log(g, VMC_LOG_INFO, "prepare", "to be saved or migrated: parted from its peers");
+	say(g, "preparing", "");
 	return p;
 }
 

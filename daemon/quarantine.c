@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "quarantine.h"
 
+#include "events.h"
 #include "util.h"
 #include "vmcd.h"
 
@@ -88,6 +89,8 @@ void vmc_quarantine_note(struct vmc_guest *a, struct vmc_guest *b)
 	vmc_guest_log(a, VMC_LOG_WARNING, "peer",
 		      "d%u: no channel for %llu s, one of the two broke the protocol %u times",
 		      b->domid, (unsigned long long)p->term_ms / 1000, VMC_VIOLATIONS_MAX);
+	vmc_event(d, &(struct vmc_event){ .name = "quarantined", .domid = a->domid,
+					  .peer = b->domid, .detail = "protocol" });
 	p->term_ms = 2 * p->term_ms < TERM_MAX_MS ? 2 * p->term_ms : TERM_MAX_MS;
 	d->peers_due = true;
 	vmcd_schedule(d);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "util.h"
+#include "vmc_wire.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -113,4 +114,11 @@ void vmc_uuid_text(const uint8_t uuid[16], char text[VMC_UUID_TEXT])
 			text[at++] = '-';
 		at += (size_t)snprintf(text + at, VMC_UUID_TEXT - at, "%02x", uuid[i]);
 	}
+}
+
+const char *vmc_reason_name(uint32_t untrusted_reason)
+{
+	static const char *const names[] = VMC_REASON_NAMES;
+
+	return untrusted_reason < VMC_R_MAX ? names[untrusted_reason] : "unknown";
 }

@@ -43,6 +43,9 @@ int vmc_parse_mac(const char *untrusted_text, uint8_t mac[6]);
  */
 void vmc_sanitize(char *dst, size_t size, const char *untrusted_src, size_t len);
 
+/* "no-peer"; "unknown" for what is none of enum vmc_reason. */
+const char *vmc_reason_name(uint32_t untrusted_reason);
+
 #define VMC_UUID_TEXT	37u
 void vmc_uuid_text(const uint8_t uuid[16], char text[VMC_UUID_TEXT]);
 

@@ -3,6 +3,7 @@
 
 #include "chan.h"
 #include "config.h"
+#include "events.h"
 #include "link.h"
 #include "peer.h"
 #include "prepare.h"
@@ -81,6 +82,7 @@ void vmcd_configure(struct vmcd *d, struct vmc_config *config)
 {
 	vmc_config_free(d->config);
 	d->config = config;
+	vmc_event(d, &(struct vmc_event){ .name = "configured", .detail = "" });
 	d->peers_due = true;
 	vmcd_schedule(d);
 }
@@ -139,6 +141,7 @@ int vmcd_new(struct vmcd **ret, struct event_base *base, struct vmc_xen *xen)
 	d->next_chan_id = 1;
 	TAILQ_INIT(&d->guests);
 	TAILQ_INIT(&d->chans);
+	TAILQ_INIT(&d->listeners);
 	/* Unlike that of any other vmcd on this host, and never 0. */
 	clock_gettime(CLOCK_REALTIME, &ts);
 	d->epoch = ((uint64_t)ts.tv_sec << 30 | (uint64_t)ts.tv_nsec) | 1;

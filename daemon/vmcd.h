@@ -6,7 +6,7 @@
  * struct vmc_guest; link.c moves messages between vmcd and one guest and hands
  * each to chan.c or stats.c; peer.c tells guests about each other, asking
  * policy.c, which asks config.c, quarantine.c and prepare.c; control.c and api.c
- * serve the operator.
+ * serve the operator, events.c those who watch.
  *
  * Nothing that a guest does is acted on in the middle of something else: a link
  * that has to go is only marked (vmc_link_fail), and the deferred step
@@ -50,6 +50,7 @@ struct vmcd {
 
 	TAILQ_HEAD(, vmc_guest) guests;
 	TAILQ_HEAD(, vmc_chan) chans;
+	TAILQ_HEAD(, vmc_listener) listeners;
 	uint32_t next_chan_id;
 	unsigned int nr_up;		/* channels that are up */
 

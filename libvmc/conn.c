@@ -46,7 +46,7 @@ void vmc_conn_shut(struct vmc *vmc)
 	vmc->fd = -1;
 	free(vmc->buf);
 	vmc->buf = NULL;
-	vmc->len = vmc->size = 0;
+	vmc->len = vmc->size = vmc->taken = 0;
 }
 
 /* Waits until the socket is ready for @events, or has failed. */
@@ -165,23 +165,34 @@ static int grow(struct vmc *vmc)
 	return 0;
 }
 
+/* The next message to the beginning of the buffer; what came after it stays behind it. */
 static int receive_message(struct vmc *vmc)
 {
-	const char *end;
+	size_t seen = 0;
+	ssize_t n;
 	int ret;
 
-	vmc->len = 0;
+	if (vmc->taken)
+		memmove(vmc->buf, vmc->buf + vmc->taken, vmc->len - vmc->taken);
+	vmc->len -= vmc->taken;
+	vmc->taken = 0;
 	for (;;) {
-		ssize_t n;
+		const char *end = seen < vmc->len ?
+				  memchr(vmc->buf + seen, 0, vmc->len - seen) : NULL;
 
+		if (end) {
+			vmc->taken = (size_t)(end - vmc->buf) + 1;
+			return 0;
+		}
+		seen = vmc->len;
 		if (vmc->len == vmc->size) {
 			ret = grow(vmc);
 			if (ret)
 				return ret;
 		}
-		n = recv(vmc->fd, vmc->buf + vmc->len, vmc->size - vmc->len, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
+		do {
+			n = recv(vmc->fd, vmc->buf + vmc->len, vmc->size - vmc->len, 0);
+		} while (n < 0 && errno == EINTR);
 		if (n < 0 && errno == EAGAIN) {
 			ret = wait_for(vmc, POLLIN);
 			if (ret)
@@ -190,14 +201,7 @@ static int receive_message(struct vmc *vmc)
 		}
 		if (n <= 0)
 			return lost(vmc, n ? errno : 0);
-		end = memchr(vmc->buf + vmc->len, 0, (size_t)n);
 		vmc->len += (size_t)n;
-		if (!end)
-			continue;
-		/* one call, one answer: nobody asked for what follows it */
-		if ((size_t)(end - vmc->buf) + 1 != vmc->len)
-			return vmc_fail(vmc, VMC_ERR_PROTOCOL, "vmcd sent more than one answer");
-		return 0;
 	}
 }
 
@@ -211,7 +215,25 @@ int vmc_conn_exchange(struct vmc *vmc, const char *text)
 	ret = send_all(vmc, text, strlen(text) + 1);
 	if (!ret)
 		ret = receive_message(vmc);
+	/* one call, one answer: nobody asked for what follows it */
+	if (!ret && vmc->taken != vmc->len && !vmc->monitors)
+		ret = vmc_fail(vmc, VMC_ERR_PROTOCOL, "vmcd sent more than one answer");
 	if (ret)	/* an answer may be on its way: what comes next can't be told apart */
+		vmc_conn_shut(vmc);
+	return ret;
+}
+
+int vmc_conn_next(struct vmc *vmc, int timeout_ms)
+{
+	int ret;
+
+	if (vmc->fd < 0)
+		return vmc_fail(vmc, VMC_ERR_CLOSED, "not connected to vmcd");
+	vmc->deadline_ms = timeout_ms < 0 ? 0 : now_ms() + (unsigned int)timeout_ms;
+	ret = receive_message(vmc);
+	if (ret == VMC_ERR_TIMEOUT)
+		return vmc_fail(vmc, VMC_ERR_AGAIN, "no event");
+	if (ret)
 		vmc_conn_shut(vmc);
 	return ret;
 }

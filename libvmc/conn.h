@@ -3,6 +3,7 @@
 #ifndef VMC_CONN_H
 #define VMC_CONN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,8 +14,10 @@ struct vmc {
 	int fd;				/* -1 if there is no connection (any more) */
 	unsigned int timeout_ms;	/* 0: for ever */
 	uint64_t deadline_ms;		/* of the call that is going on; 0: none */
-	char *buf;			/* the answer */
+	char *buf;			/* the answer, and what came after it */
 	size_t len, size;
+	size_t taken;			/* bytes of the answer, with its NUL byte */
+	bool monitors;			/* takes events, and asks nothing any more */
 	char detail[VMC_CONN_DETAIL_MAX];
 };
 
@@ -26,5 +29,10 @@ int vmc_conn_open(struct vmc *vmc, const char *path);
 void vmc_conn_shut(struct vmc *vmc);
 /* Sends @text with its NUL byte and waits for one message, then in vmc->buf, NUL-terminated. */
 int vmc_conn_exchange(struct vmc *vmc, const char *text);
+/*
+ * Waits for one more message, @timeout_ms at most, or for ever if that is negative.
+ * VMC_ERR_AGAIN: none has come, and the connection goes on.
+ */
+int vmc_conn_next(struct vmc *vmc, int timeout_ms);
 
 #endif

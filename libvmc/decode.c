@@ -243,6 +243,20 @@ static const struct vmc_limits *limits(struct decoder *d, const json_t *json)
 	return l;
 }
 
+/* A domid, which need not be there, and the name beside it. */
+static uint32_t party(struct decoder *d, const json_t *json, const char *key, const char *name_key,
+		      const char **name)
+{
+	const json_t *value = d->error ? NULL : json_object_get(json, key);
+
+	if (!value || json_is_null(value)) {
+		*name = copy(d, "");
+		return 0;
+	}
+	*name = text(d, json, name_key);
+	return small(d, json, key);
+}
+
 /* An object, whatever is in it. */
 static const json_t *object(struct decoder *d, const json_t *json, const char *key)
 {
@@ -336,6 +350,28 @@ int vmc_decode_details(const json_t *json, struct vmc_guest_details **out, char 
 	if (finish(&d, x))
 		return d.error;
 	*out = x;
+	return 0;
+}
+
+int vmc_decode_event(const json_t *json, struct vmc_event **out, char *where)
+{
+	struct decoder d;
+	struct vmc_event *e = start(&d, where, sizeof(*e));
+	const json_t *o, *id;
+
+	if (!e)
+		return d.error;
+	o = object(&d, json, "event");
+	e->time_ms = number(&d, o, "time");
+	e->event = text(&d, o, "event");
+	e->domid = party(&d, o, "domid", "name", &e->name);
+	e->peer_domid = party(&d, o, "peer_domid", "peer", &e->peer);
+	id = json_object_get(o, "channel");
+	e->channel = id && !json_is_null(id) ? small(&d, o, "channel") : 0;
+	e->detail = text(&d, o, "detail");
+	if (finish(&d, e))
+		return d.error;
+	*out = e;
 	return 0;
 }
 

@@ -20,6 +20,7 @@ int vmc_decode_status(const json_t *json, struct vmc_status **out, char *where);
 int vmc_decode_guests(const json_t *json, struct vmc_guest_list **out, char *where);
 int vmc_decode_channels(const json_t *json, struct vmc_channel_list **out, char *where);
 int vmc_decode_details(const json_t *json, struct vmc_guest_details **out, char *where);
+int vmc_decode_event(const json_t *json, struct vmc_event **out, char *where);
 int vmc_decode_policy(const json_t *json, struct vmc_policy **out, char *where);
 
 #endif

@@ -72,21 +72,11 @@ static int remote_error(struct vmc *vmc, const char *name, const json_t *params)
 	return vmc_fail(vmc, VMC_ERR_REMOTE, "%s", name);
 }
 
-/* Asks and parses; 0 with the answer's parameters, which hold a reference, in *@params. */
-static int ask(struct vmc *vmc, json_t *call, json_t **params)
+/* The message that has come: 0 with its parameters, which hold a reference, in *@params. */
+static int parse(struct vmc *vmc, json_t **params)
 {
-	json_t *reply = NULL, *error, *found;
-	char *text = call ? json_dumps(call, JSON_COMPACT) : NULL;
+	json_t *reply, *error, *found;
 	int ret;
-
-	json_decref(call);
-	vmc->detail[0] = '\0';
-	if (!text)
-		return VMC_ERR_NO_MEMORY;
-	ret = vmc_conn_exchange(vmc, text);
-	free(text);
-	if (ret)
-		return ret;
 
 	reply = json_loads(vmc->buf, JSON_REJECT_DUPLICATES, NULL);
 	if (!json_is_object(reply)) {
@@ -101,7 +91,7 @@ static int ask(struct vmc *vmc, json_t *call, json_t **params)
 		ret = garbled(vmc, "wrong member: ", "error");
 	} else if (error) {
 		ret = remote_error(vmc, json_string_value(error), found);
-	} else if (json_is_true(json_object_get(reply, "continues"))) {
+	} else if (json_is_true(json_object_get(reply, "continues")) != vmc->monitors) {
 		ret = garbled(vmc, "wrong member: ", "continues");
 	} else if (!found) {
 		ret = garbled(vmc, "missing member: ", "parameters");
@@ -112,6 +102,28 @@ static int ask(struct vmc *vmc, json_t *call, json_t **params)
 out:
 	json_decref(reply);
 	return ret;
+}
+
+static int exchange(struct vmc *vmc, json_t *call, json_t **params)
+{
+	char *text = call ? json_dumps(call, JSON_COMPACT) : NULL;
+	int ret;
+
+	json_decref(call);
+	vmc->detail[0] = '\0';
+	if (!text)
+		return VMC_ERR_NO_MEMORY;
+	ret = vmc_conn_exchange(vmc, text);
+	free(text);
+	return ret ? ret : parse(vmc, params);
+}
+
+static int ask(struct vmc *vmc, json_t *call, json_t **params)
+{
+	if (!vmc->monitors)
+		return exchange(vmc, call, params);
+	json_decref(call);
+	return vmc_fail(vmc, VMC_ERR_INVALID, "the handle monitors");
 }
 
 static int decoded(struct vmc *vmc, int ret, const char *where)
@@ -247,6 +259,42 @@ int vmc_resume(struct vmc *vmc, const char *guest)
 	return ret;
 }
 
+int vmc_monitor(struct vmc *vmc)
+{
+	json_t *first;
+	int ret;
+
+	if (vmc->monitors)
+		return vmc_fail(vmc, VMC_ERR_INVALID, "the handle monitors already");
+	vmc->monitors = true;
+	ret = exchange(vmc, json_pack("{s:s, s:b}", "method", INTERFACE ".Monitor", "more", 1),
+		       &first);
+	if (ret)
+		vmc->monitors = false;
+	else
+		json_decref(first);
+	return ret;
+}
+
+int vmc_next_event(struct vmc *vmc, int timeout_ms, struct vmc_event **event)
+{
+	char where[VMC_DECODE_WHERE];
+	json_t *params;
+	int ret;
+
+	vmc->detail[0] = '\0';
+	if (!vmc->monitors)
+		return vmc_fail(vmc, VMC_ERR_INVALID, "vmc_monitor() has not been called");
+	ret = vmc_conn_next(vmc, timeout_ms);
+	if (!ret)
+		ret = parse(vmc, &params);
+	if (ret)
+		return ret;
+	ret = vmc_decode_event(params, event, where);
+	json_decref(params);
+	return decoded(vmc, ret, where);
+}
+
 int vmc_fd(const struct vmc *vmc)
 {
 	return vmc ? vmc->fd : -1;
@@ -298,6 +346,8 @@ const char *vmc_strerror(int error)
 		return "system error";
 	case VMC_ERR_REFUSED:
 		return "vmcd can't do that now";
+	case VMC_ERR_AGAIN:
+		return "nothing has happened yet";
 	default:
 		return "unknown error";
 	}

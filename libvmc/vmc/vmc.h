@@ -31,7 +31,7 @@
  * otherwise; counters are totals since the object came to be.
  *
  * Compatibility: structs are only ever allocated by the library, and new
- * members are added at their end. Ignore values of `state`, `mode` and `prepared`
+ * members are added at their end. Ignore values of `state`, `mode`, `prepared` and `event`
  * that you do not know.
  */
 #ifndef VMC_VMC_H
@@ -63,6 +63,7 @@ enum vmc_error {
 	VMC_ERR_REMOTE = -11,		/* vmcd reported another error */
 	VMC_ERR_SYSTEM = -12,		/* the operating system did; see the detail */
 	VMC_ERR_REFUSED = -13,		/* vmcd can't do that now; the detail has the reason */
+	VMC_ERR_AGAIN = -14,		/* no event within the time; the handle goes on */
 };
 
 /* A connection to vmcd. */
@@ -145,6 +146,18 @@ struct vmc_policy {
 	const char *rule;		/* that decides, "FILE:LINE: TEXT"; empty if none fits */
 	bool peers;			/* connections between them may go through shared memory now */
 	const char *obstacle;		/* why not; empty if they may */
+};
+
+/* Something that happened. */
+struct vmc_event {
+	uint64_t time_ms;		/* milliseconds since 1970 */
+	const char *event;		/* "channel-opened": see vmcctl(1) for all */
+	uint32_t domid;			/* whom it concerns; 0 and an empty name: nobody */
+	const char *name;
+	uint32_t peer_domid;		/* and which other guest */
+	const char *peer;
+	uint32_t channel;		/* 0: none */
+	const char *detail;		/* a reason, a version; may be empty */
 };
 
 struct vmc_guest_list {
@@ -230,10 +243,23 @@ int vmc_prepare(struct vmc *vmc, const char *guest, unsigned int seconds, uint64
 int vmc_resume(struct vmc *vmc, const char *guest);
 
 /*
+ * From now on events are told, and nothing else may be asked on this handle. Events that
+ * happen before the next vmc_next_event() wait in the socket; who is slow for long gets
+ * one that is called "missed" instead of them.
+ */
+int vmc_monitor(struct vmc *vmc);
+/*
+ * The next event, the caller's, in *@event. Waits for it up to @timeout_ms milliseconds, 0:
+ * not at all, negative: for ever; VMC_ERR_AGAIN if there is none then. In an event loop:
+ * whenever vmc_fd() is readable, call it with 0 until it returns VMC_ERR_AGAIN.
+ */
+int vmc_next_event(struct vmc *vmc, int timeout_ms, struct vmc_event **event);
+
+/*
  * The connection's descriptor, or -1 if there is none. It still belongs to the handle:
  * don't read it, write to it or close it. It is close-on-exec.
  *
- * It is there for one use: to pass the connection on to a program that exec starts, which
+ * It is there to be polled for events, and to pass the connection on to a program that exec starts, which
  * then keeps the guest prepared as long as it runs, without knowing of it. After
  * vmc_prepare() with 0 seconds clear FD_CLOEXEC, and call exec:
  *
@@ -244,7 +270,7 @@ int vmc_resume(struct vmc *vmc, const char *guest);
  */
 int vmc_fd(const struct vmc *vmc);
 
-/* Releases a result of any of the four calls that have one. NULL is fine. */
+/* Releases a result of any of the calls above. NULL is fine. */
 void vmc_free(const void *result);
 
 /* A short text for an enum vmc_error; never NULL, never to be freed. */

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 static bool at_home(const struct vmc_guest *g)
 {
@@ -253,6 +254,69 @@ int vmcctl_prepare(struct vmc *vmc, const struct vmcctl_request *request, struct
 	writer_sentence(w, "%s is prepared (%" PRIu64 " ms), for %u s or until vmcctl resume %s",
 			request->arg, ms, seconds, request->arg);
 	return 0;
+}
+
+static void write_party(struct writer *w, const char *key, const char *name_key, uint32_t domid,
+			const char *name)
+{
+	if (!domid)
+		return;
+	writer_number(w, key, NULL, domid);
+	writer_string(w, name_key, NULL, name);
+}
+
+/* "  web1 (d5)", or nothing */
+static void party_text(char *buf, size_t size, uint32_t domid, const char *name)
+{
+	buf[0] = '\0';
+	if (domid)
+		snprintf(buf, size, "  %s (d%" PRIu32 ")", name, domid);
+}
+
+static void write_event(struct writer *w, const struct vmc_event *e)
+{
+	char when[32] = "", guest[192], peer[192], channel[24] = "";
+	time_t seconds = (time_t)(e->time_ms / 1000);
+	struct tm tm;
+
+	writer_number(w, "time", NULL, e->time_ms);
+	writer_string(w, "event", NULL, e->event);
+	write_party(w, "domid", "name", e->domid, e->name);
+	write_party(w, "peer_domid", "peer", e->peer_domid, e->peer);
+	if (e->channel)
+		writer_number(w, "channel", NULL, e->channel);
+	writer_string(w, "detail", NULL, e->detail);
+
+	if (localtime_r(&seconds, &tm))
+		strftime(when, sizeof(when), "%F %T", &tm);
+	party_text(guest, sizeof(guest), e->domid, e->name);
+	party_text(peer, sizeof(peer), e->peer_domid, e->peer);
+	if (e->channel)
+		snprintf(channel, sizeof(channel), "  channel %" PRIu32, e->channel);
+	writer_sentence(w, "%s.%03u  %-*s%s%s%s%s%s", when, (unsigned int)(e->time_ms % 1000),
+			e->domid ? 18 : 0, e->event, guest, peer, channel, *e->detail ? "  " : "", e->detail);
+}
+
+int vmcctl_monitor(struct vmc *vmc, bool json, FILE *out)
+{
+	struct vmc_event *event;
+	struct writer *w;
+	int ret = vmc_monitor(vmc);
+
+	while (!ret) {
+		ret = vmc_next_event(vmc, -1, &event);
+		if (ret)
+			break;
+		w = json ? writer_json_line_new(out) : writer_text_new(out);
+		if (w) {
+			write_event(w, event);
+			ret = writer_end(w) ? VMC_ERR_SYSTEM : 0;
+		} else {
+			ret = VMC_ERR_NO_MEMORY;
+		}
+		vmc_free(event);
+	}
+	return ret;
 }
 
 int vmcctl_resume(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w)

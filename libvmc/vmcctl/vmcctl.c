@@ -21,9 +21,10 @@ struct command {
 	const char *arg;	/* NULL: takes none */
 	const char *summary;
 	const char *help;
-	/* both NULL: needs no vmcd */
+	/* all NULL: needs no vmcd */
 	int (*run)(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 	int (*print)(struct vmc *vmc, FILE *out);
+	int (*stream)(struct vmc *vmc, bool json, FILE *out);
 };
 
 static const struct command commands[] = {
@@ -32,25 +33,25 @@ static const struct command commands[] = {
 	  "their driver, channels that are up, whether it is prepared to be saved or migrated\n"
 	  "if any guest is, and why vmcd refused it. States: waiting (no driver yet),\n"
 	  "connected, refused, gone.\n",
-	  vmcctl_list, NULL },
+	  .run = vmcctl_list },
 	{ "channels", NULL, NULL, "the channels between guests",
 	  "Lists the channels: mode (opening, local, idle, closing) and, for each end,\n"
 	  "directions of connections now in shared memory, bytes and packets sent,\n"
 	  "memory granted.\n"
 	  "`-` stands where a guest did not answer in time.\n",
-	  vmcctl_channels, NULL },
+	  .run = vmcctl_channels },
 	{ "show", NULL, "GUEST", "one guest in detail",
 	  "Shows a guest, its driver's counters, why connections stayed on TCP, and its\n"
 	  "channels. GUEST is a name, a uuid or a domain id.\n",
-	  vmcctl_show, NULL },
+	  .run = vmcctl_show },
 	{ "status", NULL, NULL, "vmcd itself",
 	  "Shows vmcd's version, process and uptime, and how much it looks after.\n",
-	  vmcctl_status, NULL },
+	  .run = vmcctl_status },
 	{ "policy", "test", "GUEST GUEST", "may two guests share memory?",
 	  "Says whether vmcd.conf(5) allows two guests to share memory, by which rule, and what\n"
 	  "stands in the way now. GUEST is a name, a uuid or a domain id. The exit code is 0\n"
 	  "if the rules allow it, and 5 if they do not.\n",
-	  vmcctl_policy, NULL },
+	  .run = vmcctl_policy },
 	{ "prepare", NULL, "GUEST", "part a guest from its peers, to save or migrate it",
 	  "Parts a guest from all its peers: their connections go on over the network, and\n"
 	  "it can be saved or migrated without a trace of shared memory. Returns when that\n"
@@ -58,18 +59,24 @@ static const struct command commands[] = {
 	  "(1 to 86400, default 300), or until `vmcctl resume`; if it is still here then and\n"
 	  "runs, it goes back to its peers. Only needed where vmc-save-helper(8) is not in use.\n"
 	  "GUEST is a name, a uuid or a domain id. Only root may.\n",
-	  vmcctl_prepare, NULL },
+	  .run = vmcctl_prepare },
 	{ "resume", NULL, "GUEST", "give a prepared guest its peers back",
 	  "Ends what `vmcctl prepare`, or a save or migration that is going on, began: the guest\n"
 	  "goes back to its peers. GUEST is a name, a uuid or a domain id. Only root may.\n",
-	  vmcctl_resume, NULL },
+	  .run = vmcctl_resume },
+	{ "monitor", NULL, NULL, "what happens, as it happens",
+	  "Prints events, a line each, until it is interrupted or vmcd ends: guests that join,\n"
+	  "connect, are refused, leave; channels that open and close, and why; guests that are\n"
+	  "prepared to be saved or migrated; pairs in quarantine; a configuration that was read\n"
+	  "again. With --json each line is a JSON object.\n",
+	  .stream = vmcctl_monitor },
 	{ "metrics", NULL, NULL, "all numbers, for Prometheus",
 	  "Prints all numbers in the text format of Prometheus, for the textfile collector of its\n"
 	  "node exporter, for example. Guests that did not answer in time are left out.\n",
-	  NULL, vmcctl_metrics },
+	  .print = vmcctl_metrics },
 	{ "version", NULL, NULL, "the version of vmcctl",
 	  "Prints the version of vmcctl and its library. Does not need vmcd.\n",
-	  NULL, NULL },
+	  .run = NULL },
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -271,6 +278,17 @@ static int run_command(const struct command *c, const struct vmcctl_request *req
 		vmc_close(vmc);
 		return ret;
 	}
+	if (c->stream) {
+		ret = c->stream(vmc, opt->json, out);
+		if (ferror(out)) {
+			fprintf(err, "vmcctl: cannot write the output\n");
+			ret = VMCCTL_FAILED;
+		} else {
+			ret = report(err, opt, vmc, c, arg, ret);
+		}
+		vmc_close(vmc);
+		return ret;
+	}
 	/* Nothing reaches @out before it is known that all of it is there. */
 	mem = open_memstream(&buf, &len);
 	if (mem && !c->print)
@@ -358,7 +376,7 @@ int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
 		return usage_error(err, "--seconds is not for ", c->name);
 	if (opt.json && c->print)
 		return usage_error(err, "--json is not for ", c->name);
-	if (!c->run && !c->print)
+	if (!c->run && !c->print && !c->stream)
 		return print_version(out, opt.json);
 	if (opt.seconds && !take_seconds(opt.seconds, &request.seconds))
 		return usage_error(err, "--seconds is a number from 1 to 86400, not ", opt.seconds);

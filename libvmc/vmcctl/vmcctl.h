@@ -38,6 +38,11 @@ int vmcctl_policy(struct vmc *vmc, const struct vmcctl_request *request, struct 
 int vmcctl_prepare(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_resume(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 
+/*
+ * Prints events as they happen, a line each, until something fails: never returns 0.
+ */
+int vmcctl_monitor(struct vmc *vmc, bool json, FILE *out);
+
 /* In a format of its own. Returns 0 or an enum vmc_error. */
 int vmcctl_metrics(struct vmc *vmc, FILE *out);
 

@@ -21,9 +21,10 @@
 
 struct writer;
 
-/* Both NULL without memory. @out stays the caller's. */
+/* All NULL without memory. @out stays the caller's. */
 struct writer *writer_text_new(FILE *out);
 struct writer *writer_json_new(FILE *out);
+struct writer *writer_json_line_new(FILE *out);	/* without line breaks but the last */
 /* Ends the output. Returns 0, or -errno if something could not be written or stored. */
 int writer_end(struct writer *w);
 

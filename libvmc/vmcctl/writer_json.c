@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* One JSON object, indented by two blanks. Labels and titles are not its business. */
+/* One JSON object, indented by two blanks, or all in one line. Labels and titles are not its business. */
 #include "writer_impl.h"
 
 #include <errno.h>
@@ -10,6 +10,7 @@ struct json_writer {
 	struct writer w;
 	unsigned int depth;
 	bool first;	/* nothing written yet at this depth */
+	bool line;	/* all in one */
 };
 
 static struct json_writer *json(struct writer *w)
@@ -37,7 +38,11 @@ static void put_text(FILE *out, const char *text)
 
 static void new_line(struct json_writer *j)
 {
-	fprintf(j->w.out, "%s\n%*s", j->first ? "" : ",", (int)j->depth * 2, "");
+	fputs(j->first ? "" : ",", j->w.out);
+	if (!j->line)
+		fprintf(j->w.out, "\n%*s", (int)j->depth * 2, "");
+	else if (!j->first)
+		fputc(' ', j->w.out);
 	j->first = false;
 }
 
@@ -65,7 +70,7 @@ static void close_level(struct json_writer *j, char bracket)
 
 	j->depth--;
 	j->first = true;
-	if (!empty)
+	if (!empty && !j->line)
 		new_line(j);
 	fputc(bracket, j->w.out);
 	j->first = false;
@@ -164,7 +169,7 @@ static const struct writer_ops json_ops = {
 	.end = json_end,
 };
 
-struct writer *writer_json_new(FILE *out)
+static struct writer *json_new(FILE *out, bool line)
 {
 	struct json_writer *j = calloc(1, sizeof(*j));
 
@@ -175,5 +180,16 @@ struct writer *writer_json_new(FILE *out)
 	fputc('{', out);
 	j->depth = 1;
 	j->first = true;
+	j->line = line;
 	return &j->w;
+}
+
+struct writer *writer_json_new(FILE *out)
+{
+	return json_new(out, false);
+}
+
+struct writer *writer_json_line_new(FILE *out)
+{
+	return json_new(out, true);
 }

@@ -237,6 +237,85 @@ static void test_policy(void **state)
 	finish(vmc);
 }
 
+#define EVENT(text)	"{\"continues\":true,\"parameters\":{\"event\":{\"time\":1700000000123," text ",\"detail\":\"x\"}}}"
+
+/* Several events at once, in pieces, and none. */
+static void test_monitor(void **state)
+{
+	static const char some[] =
+		EVENT("\"event\":\"monitoring\"") "\0"
+		EVENT("\"event\":\"channel-opened\",\"domid\":4,\"name\":\"web1\",\"peer_domid\":12,"
+		      "\"peer\":\"db\",\"channel\":9,\"new\":1") "\0"
+		EVENT("\"event\":\"guest-left\",\"domid\":12,\"name\":\"\",\"peer_domid\":null");
+	static const struct reply replies[] = { { .data = some, .len = sizeof(some), .slow = true } };
+	struct vmc *vmc = connect_to(replies, N(replies));
+	struct vmc_status *status;
+	struct vmc_event *e;
+
+	(void)state;
+	assert_int_equal(vmc_next_event(vmc, 0, &e), VMC_ERR_INVALID);
+	assert_int_equal(vmc_monitor(vmc), VMC_OK);
+	assert_string_equal(varlink_server_call(server),
+			    "{\"method\":\"io.vmc.Manager.Monitor\",\"more\":true}");
+	assert_int_equal(vmc_monitor(vmc), VMC_ERR_INVALID);
+	assert_int_equal(vmc_get_status(vmc, &status), VMC_ERR_INVALID);
+	assert_int_equal(vmc_next_event(vmc, -1, &e), VMC_OK);
+	assert_string_equal(e->event, "channel-opened");
+	assert_true(e->time_ms == 1700000000123);
+	assert_int_equal(e->domid, 4);
+	assert_string_equal(e->name, "web1");
+	assert_int_equal(e->peer_domid, 12);
+	assert_string_equal(e->peer, "db");
+	assert_int_equal(e->channel, 9);
+	assert_string_equal(e->detail, "x");
+	vmc_free(e);
+	assert_int_equal(vmc_next_event(vmc, 5000, &e), VMC_OK);
+	assert_string_equal(e->event, "guest-left");
+	assert_int_equal(e->domid, 12);
+	assert_int_equal(e->peer_domid, 0);
+	assert_string_equal(e->peer, "");
+	assert_int_equal(e->channel, 0);
+	vmc_free(e);
+	assert_int_equal(vmc_next_event(vmc, 0, &e), VMC_ERR_AGAIN);
+	assert_int_equal(vmc_next_event(vmc, 20, &e), VMC_ERR_AGAIN);
+	assert_true(vmc_fd(vmc) >= 0);
+	finish(vmc);
+}
+
+static void test_monitor_errors(void **state)
+{
+	static const char wrong[] =
+		EVENT("\"event\":\"monitoring\"") "\0" EVENT("\"event\":\"x\",\"domid\":-1,\"name\":\"\"");
+	static const char ended[] = EVENT("\"event\":\"monitoring\"") "\0{\"parameters\":{}}";
+	static const struct reply old[] = {
+		{ .data = "{\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{}}" },
+		{ .data = EVENT("\"event\":\"monitoring\""), .close = true },
+	};
+	static const struct reply garbled[] = { { .data = wrong, .len = sizeof(wrong) } };
+	static const struct reply no_more[] = { { .data = ended, .len = sizeof(ended) } };
+	struct vmc *vmc = connect_to(old, N(old));
+	struct vmc_event *e;
+
+	(void)state;
+	assert_int_equal(vmc_monitor(vmc), VMC_ERR_REMOTE);
+	assert_int_equal(vmc_monitor(vmc), VMC_OK);
+	assert_int_equal(vmc_next_event(vmc, -1, &e), VMC_ERR_CLOSED);
+	assert_int_equal(vmc_next_event(vmc, -1, &e), VMC_ERR_CLOSED);
+	finish(vmc);
+
+	vmc = connect_to(garbled, N(garbled));
+	assert_int_equal(vmc_monitor(vmc), VMC_OK);
+	assert_int_equal(vmc_next_event(vmc, -1, &e), VMC_ERR_PROTOCOL);
+	assert_non_null(strstr(vmc_error_detail(vmc), "domid"));
+	assert_int_equal(vmc_next_event(vmc, -1, &e), VMC_ERR_CLOSED);
+	finish(vmc);
+
+	vmc = connect_to(no_more, N(no_more));
+	assert_int_equal(vmc_monitor(vmc), VMC_OK);
+	assert_int_equal(vmc_next_event(vmc, -1, &e), VMC_ERR_PROTOCOL);
+	finish(vmc);
+}
+
 /* Wrong arguments are not sent. */
 static void test_prepare_nobody(void **state)
 {
@@ -785,6 +864,8 @@ int main(void)
 		cmocka_unit_test(test_no_name),
 		cmocka_unit_test(test_prepare),
 		cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_monitor),
+		cmocka_unit_test(test_monitor_errors),
 		cmocka_unit_test(test_prepare_nobody),
 		cmocka_unit_test(test_prepare_refused),
 		cmocka_unit_test(test_prepare_garbled),

@@ -325,6 +325,34 @@ static void test_metrics_escapes(void **state)
 	varlink_server_stop(s);
 }
 
+#define EVENT(text)	"{\"continues\":true,\"parameters\":{\"event\":{\"time\":1700000000123," text "}}}"
+
+static void test_monitor(void **state)
+{
+	static const char data[] =
+		EVENT("\"event\":\"monitoring\",\"detail\":\"\"") "\0"
+		EVENT("\"event\":\"configured\",\"detail\":\"\"") "\0"
+		EVENT("\"event\":\"channel-closed\",\"domid\":4,\"name\":\"we\\u001bb1\",\"peer_domid\":12,"
+		      "\"peer\":\"db\",\"channel\":9,\"detail\":\"policy\"");
+	static const struct reply reply = { .data = data, .len = sizeof(data), .close = true };
+	struct varlink_server *s = varlink_server_start(&reply, 1);
+
+	(void)state;
+	setenv("TZ", "UTC", 1);
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("monitor")), VMCCTL_FAILED);
+	assert_string_equal(out,
+			    "2023-11-14 22:13:20.123  configured\n"
+			    "2023-11-14 22:13:20.123  channel-closed      we?b1 (d4)  db (d12)  channel 9  policy\n");
+	assert_string_equal(err, "vmcctl: connection closed: vmcd closed the connection\n");
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("monitor", "-j")), VMCCTL_FAILED);
+	assert_string_equal(out,
+			    "{\"time\": 1700000000123, \"event\": \"configured\", \"detail\": \"\"}\n"
+			    "{\"time\": 1700000000123, \"event\": \"channel-closed\", \"domid\": 4, "
+			    "\"name\": \"we\\u001bb1\", \"peer_domid\": 12, \"peer\": \"db\", \"channel\": 9, "
+			    "\"detail\": \"policy\"}\n");
+	varlink_server_stop(s);
+}
+
 static void test_policy_usage(void **state)
 {
 	(void)state;
@@ -588,6 +616,7 @@ int main(void)
 		cmocka_unit_test(test_metrics),
 		cmocka_unit_test(test_metrics_escapes),
 		cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_monitor),
 		cmocka_unit_test(test_policy_usage),
 		cmocka_unit_test(test_prepare_errors),
 		cmocka_unit_test(test_json_agrees),

@@ -6,6 +6,7 @@
 #include "chan.h"
 #include "config.h"
 #include "control.h"
+#include "events.h"
 #include "guest.h"
 #include "stats.h"
 
@@ -1463,6 +1464,153 @@ static void stop_while_one_waits_and_one_holds(void **state)
 	close(fd3);
 }
 
+/* ---------------------------------------------------------------------- monitor */
+
+#define MONITOR	"{\"method\":\"io.vmc.Manager.Monitor\",\"more\":true}"
+
+static void assert_event(struct scene *s, int fd, const char *event, json_int_t domid, json_int_t peer,
+			 const char *detail)
+{
+	json_t *j = hear(s, fd);
+
+	assert_non_null(j);
+	assert_true(json_is_true(json_object_get(j, "continues")));
+	assert_str(j, "event/event", event);
+	assert_true(json_integer_value(get(j, "event/time")) > 1700000000000);
+	assert_str(j, "event/detail", detail);
+	if (domid)
+		assert_int(j, "event/domid", domid);
+	else
+		assert_null(json_object_get(get(j, "event"), "domid"));
+	if (peer)
+		assert_int(j, "event/peer_domid", peer);
+	else
+		assert_null(json_object_get(get(j, "event"), "peer_domid"));
+	json_decref(j);
+}
+
+static void monitor(void **state)
+{
+	struct scene *s = *state;
+	int fd = dial(s), fd2 = dial(s);
+	struct fake_guest *c;
+	uint32_t id;
+	json_t *j;
+
+	say(s, fd, MONITOR);
+	assert_event(s, fd, "monitoring", 0, 0, "");
+	assert_null(hear(s, fd));
+	id = fg_open(s->a, s->b);
+	j = hear(s, fd);
+	assert_str(j, "event/event", "channel-opened");
+	assert_int(j, "event/domid", 3);
+	assert_str(j, "event/name", "vm3");
+	assert_int(j, "event/peer_domid", 4);
+	assert_str(j, "event/peer", "vm4");
+	assert_int(j, "event/channel", id);
+	json_decref(j);
+
+	c = fake_vm(s->f, 5);
+	assert_event(s, fd, "guest-joined", 5, 0, "");
+	fg_ready(c);
+	assert_event(s, fd, "guest-connected", 5, 0, "test-driver");
+	vmcd_configure(s->f->d, vmc_config_new());
+	assert_event(s, fd, "configured", 0, 0, "");
+
+	/* one who is parted, and comes back */
+	say(s, fd2, PREPARE("{\"guest\":\"3\"}"));
+	assert_event(s, fd, "preparing", 3, 0, "");
+	assert_event(s, fd, "channel-closed", 3, 4, "prepare");
+	fg_close(s->a, VMC_L_CHAN_CLOSED, id, 4, VMC_R_NONE);
+	fg_close(s->b, VMC_L_CHAN_CLOSED, id, 3, VMC_R_NONE);
+	assert_event(s, fd, "prepared", 3, 0, "");
+	close(fd2);
+	assert_event(s, fd, "resumed", 3, 0, "");
+
+	/* one that breaks the protocol, and one that dies */
+	fg_simple(c, 0x7777, 0);
+	assert_event(s, fd, "guest-disconnected", 5, 0, "protocol");
+	j = hear(s, fd);
+	assert_str(j, "event/event", "guest-refused");
+	assert_true(json_string_length(get(j, "event/detail")) > 5);
+	json_decref(j);
+	fake_destroy(c);
+	assert_event(s, fd, "guest-left", 5, 0, "is gone");
+	assert_null(hear(s, fd));
+	close(fd);
+	fake_settle(s->f);
+	fg_drain(s->a);
+	fg_drain(s->b);
+	fg_open(s->a, s->b);	/* and nobody listens */
+}
+
+static void monitor_has_to_ask_for_more(void **state)
+{
+	struct scene *s = *state;
+
+	assert_error(call(s, "{\"method\":\"io.vmc.Manager.Monitor\"}", NULL),
+		     "org.varlink.service.ExpectedMore", NULL, NULL);
+	assert_error(call(s, "{\"method\":\"io.vmc.Manager.Monitor\",\"more\":true,"
+			  "\"parameters\":{\"x\":1}}", NULL),
+		     "org.varlink.service.InvalidParameter", "parameter", "x");
+}
+
+/* One that does not read costs a bounded amount, and hears how much it has missed. */
+static void monitor_that_is_slow(void **state)
+{
+	static const struct vmc_event e = { .name = "guest-joined", .domid = 3, .detail = "" };
+	struct scene *s = *state;
+	json_int_t heard = 0, missed = 0;
+	int fd = dial(s), fd2 = dial(s);
+	json_t *j;
+
+	say(s, fd, MONITOR);
+	assert_event(s, fd, "monitoring", 0, 0, "");
+	say(s, fd2, MONITOR);
+	assert_event(s, fd2, "monitoring", 0, 0, "");
+	for (int i = 0; i < 8000; i++) {
+		vmc_event(s->f->d, &e);
+		if (i % 100)
+			continue;
+		while ((j = hear(s, fd2))) {	/* who is not loses none */
+			assert_str(j, "event/event", "guest-joined");
+			json_decref(j);
+		}
+	}
+	while ((j = hear(s, fd))) {
+		if (!strcmp(json_string_value(get(j, "event/event")), "missed"))
+			missed += atoi(json_string_value(get(j, "event/detail")));
+		else
+			heard++;
+		json_decref(j);
+	}
+	assert_true(missed > 0);
+	assert_true(heard > 100);
+	assert_int_equal(heard + missed, 8000);
+	/* and is told of what comes next */
+	vmc_event(s->f->d, &e);
+	assert_event(s, fd, "guest-joined", 3, 0, "");
+	close(fd);
+	close(fd2);
+}
+
+static void monitor_hangs_up(void **state)
+{
+	struct scene *s = *state;
+	int fds[VMC_CONTROL_CLIENTS_MAX];
+
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < VMC_CONTROL_CLIENTS_MAX; i++) {
+			fds[i] = dial(s);
+			say(s, fds[i], MONITOR);
+			assert_event(s, fds[i], "monitoring", 0, 0, "");
+		}
+		for (size_t i = 0; i < VMC_CONTROL_CLIENTS_MAX; i++)
+			close(fds[i]);
+		fake_settle(s->f);
+	}
+}
+
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -1513,6 +1661,10 @@ int main(void)
 		T(prepare_for_a_time_by_one_who_leaves),
 		T(prepare_without_a_time),
 		T(stop_while_one_waits_and_one_holds),
+		T(monitor),
+		T(monitor_has_to_ask_for_more),
+		T(monitor_that_is_slow),
+		T(monitor_hangs_up),
 		T(the_socket),
 	};
 
