@@ -52,7 +52,7 @@ struct vmc_control {
 	TAILQ_HEAD(, client) clients;
 	unsigned int nr_clients;
 	struct vmc_ratelimit log_rate;
-	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];	/* empty: not made here */
 };
 
 static void client_free(struct client *cl)
@@ -446,66 +446,107 @@ static void make_directory(const char *path)
 			strerror(errno));
 }
 
+static struct vmc_control *control_new(struct vmcd *d)
+{
+	struct vmc_control *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->d = d;
+	TAILQ_INIT(&c->clients);
+	vmc_ratelimit_init(&c->log_rate, 10, 10000);
+	return c;
+}
+
+/* Takes over @fd, also on failure. */
+static int control_listen(struct vmc_control *c, int fd)
+{
+	evutil_make_socket_nonblocking(fd);
+	c->listener = evconnlistener_new(c->d->base, on_accept, c,
+					 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 64,
+					 fd);
+	if (c->listener)
+		return 0;
+	close(fd);
+	return -ENOMEM;
+}
+
+/* Only a socket, and only a dead one, is taken out of the way. */
+static int bind_to(int fd, const struct sockaddr_un *sun)
+{
+	struct group *group = getgrnam(VMC_CONTROL_GROUP);
+	struct stat st;
+	mode_t mask;
+	int err;
+
+	if (!lstat(sun->sun_path, &st) && S_ISSOCK(st.st_mode)) {
+		if (!connect(fd, (const struct sockaddr *)sun, sizeof(*sun)))
+			return -EADDRINUSE;
+		if (errno == ECONNREFUSED)
+			unlink(sun->sun_path);
+	}
+	mask = umask(0117);
+	err = bind(fd, (const struct sockaddr *)sun, sizeof(*sun)) ? -errno : 0;
+	umask(mask);
+	if (!err && group && chown(sun->sun_path, 0, group->gr_gid))
+		vmc_log(VMC_LOG_WARNING, "control", "cannot give %s to group %s: %s",
+			sun->sun_path, VMC_CONTROL_GROUP, strerror(errno));
+	return err;
+}
+
 int vmc_control_new(struct vmc_control **ret, struct vmcd *d, const char *path)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	struct group *group = getgrnam(VMC_CONTROL_GROUP);
 	struct vmc_control *c;
-	struct stat st;
-	mode_t mask;
 	int fd, err;
 
 	if (strlen(path) >= sizeof(sun.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(sun.sun_path, path, strlen(path));
-	c = calloc(1, sizeof(*c));
+	c = control_new(d);
 	if (!c)
 		return -ENOMEM;
-	c->d = d;
-	TAILQ_INIT(&c->clients);
-	vmc_ratelimit_init(&c->log_rate, 10, 10000);
-	memcpy(c->path, sun.sun_path, sizeof(c->path));
-
 	make_directory(path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0) {
 		err = -errno;
 		goto fail;
 	}
-	/* Only a socket, and only a dead one, is taken out of the way. */
-	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
-		if (!connect(fd, (struct sockaddr *)&sun, sizeof(sun))) {
-			err = -EADDRINUSE;
-			goto fail_fd;
-		}
-		if (errno == ECONNREFUSED)
-			unlink(path);
+	err = bind_to(fd, &sun);
+	if (err) {
+		close(fd);
+		goto fail;
 	}
-	mask = umask(0117);
-	err = bind(fd, (struct sockaddr *)&sun, sizeof(sun)) ? -errno : 0;
-	umask(mask);
-	if (err)
-		goto fail_fd;
-	if (group && chown(path, 0, group->gr_gid))
-		vmc_log(VMC_LOG_WARNING, "control", "cannot give %s to group %s: %s", path,
-			VMC_CONTROL_GROUP, strerror(errno));
-	c->listener = evconnlistener_new(d->base, on_accept, c,
-					 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 64,
-					 fd);
-	if (!c->listener) {
-		err = -ENOMEM;
+	err = control_listen(c, fd);
+	if (err) {
 		unlink(path);
-		goto fail_fd;
+		goto fail;
 	}
+	memcpy(c->path, sun.sun_path, sizeof(c->path));
 	*ret = c;
 	return 0;
-fail_fd:
-	close(fd);
 fail:
 	vmc_log(VMC_LOG_ERROR, "control", "cannot listen on %s: %s", path,
 		err == -EADDRINUSE ? "another vmcd is running" : strerror(-err));
 	free(c);
 	return err;
+}
+
+int vmc_control_inherit(struct vmc_control **ret, struct vmcd *d, int fd)
+{
+	struct vmc_control *c = control_new(d);
+	int err = c ? control_listen(c, fd) : -ENOMEM;
+
+	if (!c)
+		close(fd);
+	if (err) {
+		vmc_log(VMC_LOG_ERROR, "control", "cannot listen on the socket that was given: %s",
+			strerror(-err));
+		free(c);
+		return err;
+	}
+	*ret = c;
+	return 0;
 }
 
 void vmc_control_free(struct vmc_control *c)
@@ -517,6 +558,7 @@ void vmc_control_free(struct vmc_control *c)
 	while ((cl = TAILQ_FIRST(&c->clients)))
 		client_free(cl);
 	evconnlistener_free(c->listener);
-	unlink(c->path);
+	if (c->path[0])
+		unlink(c->path);
 	free(c);
 }

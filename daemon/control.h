@@ -17,7 +17,9 @@ struct vmc_control;
 
 /* Takes the place of a socket that a former vmcd left at @path. */
 int vmc_control_new(struct vmc_control **ret, struct vmcd *d, const char *path);
-/* Closes all connections and removes the socket. */
+/* Takes over @fd, a Unix socket that listens already, and is not removed at the end. */
+int vmc_control_inherit(struct vmc_control **ret, struct vmcd *d, int fd);
+/* Closes all connections and removes the socket that it has made. */
 void vmc_control_free(struct vmc_control *c);
 
 #endif /* VMC_CONTROL_H */

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -196,6 +197,23 @@ static void on_changed(struct vmcd *d, void *arg)
 	sd_notifyf(0, "STATUS=%u guests connected, %u channels", guests, s->channels);
 }
 
+/* The control socket: the service manager's, if there is one, or its own. */
+static int listen_for_callers(struct service *s)
+{
+	int n = sd_listen_fds(1), first = SD_LISTEN_FDS_START;
+
+	if (n < 0)
+		return n;
+	if (!n)
+		return vmc_control_new(&s->control, s->d, s->opt->socket);
+	if (n > 1 || sd_is_socket_unix(first, SOCK_STREAM, 1, NULL, 0) <= 0) {
+		vmc_log(VMC_LOG_ERROR, "service", "not one Unix socket that listens: %d descriptors were given",
+			n);
+		return -EINVAL;
+	}
+	return vmc_control_inherit(&s->control, s->d, first);
+}
+
 static int start(struct service *s)
 {
 	struct timeval tv;
@@ -227,7 +245,7 @@ static int start(struct service *s)
 	s->loaded = NULL;
 	s->d->changed = on_changed;
 	s->d->changed_arg = s;
-	err = vmc_control_new(&s->control, s->d, s->opt->socket);
+	err = listen_for_callers(s);
 	if (err)
 		return err;
 	if (sd_watchdog_enabled(0, &usec) > 0) {

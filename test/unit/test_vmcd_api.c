@@ -1464,6 +1464,37 @@ static void stop_while_one_waits_and_one_holds(void **state)
 	close(fd3);
 }
 
+/* A service manager's socket: it stays when vmcd ends. */
+static void inherited_socket(void **state)
+{
+	struct scene *s = *state;
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), early;
+
+	vmc_control_free(s->control);
+	s->control = NULL;
+	assert_int_equal(access(s->path, F_OK), -1);
+	strcpy(sun.sun_path, s->path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	early = dial(s);
+	assert_int_equal(send(early, "{\"method\":\"io.vmc.Manager.GetStatus\"}", 39, 0), 39);
+	assert_int_equal(vmc_control_inherit(&s->control, s->f->d, dup(fd)), 0);
+	json_decref(hear(s, early));
+	json_decref(call(s, "{\"method\":\"io.vmc.Manager.GetStatus\"}", NULL));
+	vmc_control_free(s->control);
+	s->control = NULL;
+	assert_true(hung_up(s, early));
+	close(early);
+	/* who comes now waits for the next vmcd */
+	early = dial(s);
+	assert_int_equal(send(early, "{\"method\":\"io.vmc.Manager.GetStatus\"}", 39, 0), 39);
+	assert_int_equal(vmc_control_inherit(&s->control, s->f->d, fd), 0);
+	json_decref(hear(s, early));
+	close(early);
+	unlink(s->path);
+}
+
 /* ---------------------------------------------------------------------- monitor */
 
 #define MONITOR	"{\"method\":\"io.vmc.Manager.Monitor\",\"more\":true}"
@@ -1661,6 +1692,7 @@ int main(void)
 		T(prepare_for_a_time_by_one_who_leaves),
 		T(prepare_without_a_time),
 		T(stop_while_one_waits_and_one_holds),
+		T(inherited_socket),
 		T(monitor),
 		T(monitor_has_to_ask_for_more),
 		T(monitor_that_is_slow),

@@ -27,6 +27,7 @@ hold down g2 g1 62
 hold third g3 g1 63
 wait_for 40 "local_with g1 g2 && local_with g3 g1" "connections to be local"
 pid=$(dom0 "systemctl show -p MainPID --value vmcd")
+LIMIT=290 background watch dom0 "vmcctl monitor"
 
 echo "== a pair is forbidden"
 configure <<'END'
@@ -99,5 +100,11 @@ dom0 "rm $CONFIG; systemctl reload vmcd"
 for guest in g1 g3; do stop_holding $guest; done
 finish many 60
 finish third 60
+dom0 "pkill -x vmcctl"
+wait_for 10 "! running watch" "vmcctl monitor to end"
+happened() { grep -Eq "$1" "$work/watch.out" || { cat "$work/watch.out"; die "vmcctl monitor did not tell: $1"; }; }
+happened "  configured\$"
+happened "channel-closed  .*g[12] \(.*  g[12] \(.*policy\$"
+happened "channel-opened  .*g[12] \(.*  g[12] \("
 serve_clean g1 g2 g3
 dmesg_clean g1 g2 g3

@@ -77,7 +77,7 @@ parted "prepared for a time"
 local_again "when the time is over"
 
 echo "== vmcd is away"
-dom0 "systemctl stop vmcd"
+dom0 "systemctl stop vmcd.socket vmcd"
 dom0 "mkdir -p /etc/vmc && echo 'on-failure = stop' >/etc/vmc/save-helper.conf"
 ! xl "save g1 $FILE" >"$work/said" || die "a save that was to be stopped went on"
 assert_match "$(cat "$work/said")" 'vmcd is not running.*stopping' "why the save was stopped"
@@ -87,7 +87,7 @@ assert_match "$(cat "$work/said")" 'save-helper.conf:1: ' "what is wrong with th
 dom0 "rm -r /etc/vmc"
 xl "save g1 $FILE" >"$work/said"
 assert_match "$(cat "$work/said")" 'vmcd is not running.*going on' "that the save goes on"
-dom0 "systemctl start vmcd"
+dom0 "systemctl start vmcd.socket vmcd"
 wait_for 20 vmcd_active vmcd
 restore "restored after vmcd was away"
 

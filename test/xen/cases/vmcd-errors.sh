@@ -32,10 +32,10 @@ status() {	# WANT COMMAND-IN-DOM0
 status 0 "vmcctl status"
 status 2 "vmcctl no-such-command"
 status 4 "vmcctl show no-such-guest"
-dom0 "systemctl stop vmcd"
+dom0 "systemctl stop vmcd.socket vmcd"
 status 3 "vmcctl list"
 assert_match "$(cat "$work/status.out")" "vmcd" "vmcctl without vmcd"
 status 3 "vmcctl --json channels"
-dom0 "systemctl start vmcd"
+dom0 "systemctl start vmcd.socket vmcd"
 status 0 "vmcctl list"
 for guest in $(all_guests); do wait_for 20 "connected $guest" "$guest connected"; done

@@ -34,15 +34,19 @@ back restart
 assert_eq "$([ "$(vmcd_pid)" != "$old" ] && echo new)" new "process"
 dom0 "kill -9 $(vmcd_pid)"
 back kill
-dom0 "systemctl stop vmcd"
+dom0 "systemctl stop vmcd.socket vmcd"
 goes_on stopped
 status=0
 said=$(dom0 "vmcctl list" 2>&1) || status=$?
 assert_eq $status 3 "vmcctl's status without vmcd ($said)"
 # what needs no new channel needs no vmcd
 assert_local g1 g2
-dom0 "systemctl start vmcd"
+dom0 "systemctl start vmcd.socket vmcd"
 back start
+dom0 "systemctl stop vmcd"	# its socket stays, and who asks starts it
+dom0 "vmcctl list"
+vmcd_active || die "vmcctl did not start vmcd by its socket"
+back "by its socket"
 stop_holding g1
 finish hold 60
 serve_clean g2

@@ -250,7 +250,7 @@ def _dom0_ready(node, state, alive):
 
 
 def _start_vmcd(node):
-    remote.capture(node, "systemctl enable -q vmcd.service; systemctl start vmcd.service && systemctl is-active vmcd"
+    remote.capture(node, "systemd-sysusers; systemctl enable -q vmcd.service; systemctl start vmcd.socket vmcd.service && systemctl is-active vmcd"
                    " || { systemctl --no-pager -l status vmcd; journalctl -b --no-pager -u vmcd | tail -20; exit 1; }",
                    timeout=90)
 

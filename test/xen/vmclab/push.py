@@ -16,7 +16,8 @@ systemctl daemon-reload
 """
 RESTART = r"""
 systemctl enable -q vmcd.service
-systemctl restart vmcd.service && systemctl is-active -q vmcd.service || {
+systemctl stop vmcd.service
+systemctl start vmcd.socket vmcd.service && systemctl is-active -q vmcd.service || {
 	systemctl --no-pager -l status vmcd.service; exit 1; }
 """
 INTO_GUEST = "tar -x --keep-directory-symlink -C / && { udevadm control --reload 2>/dev/null; true; }"
