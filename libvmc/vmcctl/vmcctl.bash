@@ -7,7 +7,7 @@ _vmcctl_guests() {
 
 _vmcctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list channels show status policy prepare resume monitor metrics version help'
+	local commands='list channels show status policy prepare resume doctor monitor metrics version help'
 	local options='--json --seconds --socket --help --version'
 	local word command='' args=0 skip='' i
 

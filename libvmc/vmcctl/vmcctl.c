@@ -25,6 +25,7 @@ struct command {
 	int (*run)(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 	int (*print)(struct vmc *vmc, FILE *out);
 	int (*stream)(struct vmc *vmc, bool json, FILE *out);
+	int (*examine)(struct vmc *vmc, int connected, struct writer *w);	/* also without vmcd */
 };
 
 static const struct command commands[] = {
@@ -64,6 +65,11 @@ static const struct command commands[] = {
 	  "Ends what `vmcctl prepare`, or a save or migration that is going on, began: the guest\n"
 	  "goes back to its peers. GUEST is a name, a uuid or a domain id. Only root may.\n",
 	  .run = vmcctl_resume },
+	{ "doctor", NULL, NULL, "what is wrong with this host, and what to do",
+	  "Looks at Xen, its devices, the hook for xl save and xl migrate, vmcd, each guest's\n"
+	  "driver and each pair of guests, and says what is wrong, why a pair is not local, and\n"
+	  "what to do. The exit code is 0 if it finds no problem, and 1 if it does.\n",
+	  .examine = vmcctl_doctor },
 	{ "monitor", NULL, NULL, "what happens, as it happens",
 	  "Prints events, a line each, until it is interrupted or vmcd ends: guests that join,\n"
 	  "connect, are refused, leave; channels that open and close, and why; guests that are\n"
@@ -270,10 +276,10 @@ static int run_command(const struct command *c, const struct vmcctl_request *req
 	char *buf = NULL;
 	size_t len = 0;
 	FILE *mem;
-	int ret;
+	int connected, ret;
 
-	ret = vmc_connect(opt->socket, &vmc);
-	if (ret) {
+	ret = connected = vmc_connect(opt->socket, &vmc);
+	if (ret && (!c->examine || !vmc)) {
 		ret = report(err, opt, vmc, c, arg, ret);
 		vmc_close(vmc);
 		return ret;
@@ -302,7 +308,7 @@ static int run_command(const struct command *c, const struct vmcctl_request *req
 		if ((fflush(mem) || ferror(mem)) && ret >= 0)
 			ret = VMC_ERR_NO_MEMORY;
 	} else {
-		ret = c->run(vmc, request, w);
+		ret = c->run ? c->run(vmc, request, w) : c->examine(vmc, connected, w);
 		if (writer_end(w) && ret >= 0)
 			ret = VMC_ERR_NO_MEMORY;
 	}
@@ -376,7 +382,7 @@ int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
 		return usage_error(err, "--seconds is not for ", c->name);
 	if (opt.json && c->print)
 		return usage_error(err, "--json is not for ", c->name);
-	if (!c->run && !c->print && !c->stream)
+	if (!c->run && !c->print && !c->stream && !c->examine)
 		return print_version(out, opt.json);
 	if (opt.seconds && !take_seconds(opt.seconds, &request.seconds))
 		return usage_error(err, "--seconds is a number from 1 to 86400, not ", opt.seconds);

@@ -43,6 +43,13 @@ int vmcctl_resume(struct vmc *vmc, const struct vmcctl_request *request, struct 
  */
 int vmcctl_monitor(struct vmc *vmc, bool json, FILE *out);
 
+/*
+ * Looks at the whole host; @connected is what vmc_connect() returned. Returns an exit code,
+ * VMCCTL_FAILED if there are problems, or an enum vmc_error.
+ */
+int vmcctl_doctor(struct vmc *vmc, int connected, struct writer *w);
+extern const char *vmcctl_root;	/* before the paths that it looks at; for tests */
+
 /* In a format of its own. Returns 0 or an enum vmc_error. */
 int vmcctl_metrics(struct vmc *vmc, FILE *out);
 

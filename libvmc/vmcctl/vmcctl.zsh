@@ -17,6 +17,7 @@ _vmcctl() {
 		'policy:may two guests share memory?'
 		'prepare:part a guest from its peers, to save or migrate it'
 		'resume:give a prepared guest its peers back'
+		'doctor:what is wrong with this host, and what to do'
 		'monitor:what happens, as it happens'
 		'metrics:all numbers, for Prometheus'
 		'version:the version of vmcctl'

@@ -37,6 +37,11 @@ void writer_bool(struct writer *w, const char *key, const char *label, bool valu
 	w->ops->boolean(w, key, label, value);
 }
 
+bool writer_has_values(const struct writer *w)
+{
+	return !w->ops->sentence;
+}
+
 void writer_sentence(struct writer *w, const char *format, ...)
 {
 	va_list args;

@@ -41,6 +41,9 @@ void writer_bool(struct writer *w, const char *key, const char *label, bool valu
 void writer_sentence(struct writer *w, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* Is this a kind that leaves sentences out? */
+bool writer_has_values(const struct writer *w);
+
 /* @title is a heading in text, NULL for none. */
 void writer_open_object(struct writer *w, const char *key, const char *title);
 void writer_close_object(struct writer *w);

@@ -3,6 +3,8 @@
 #include "test.h"
 
 #include <locale.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "answers.h"
@@ -353,6 +355,95 @@ static void test_monitor(void **state)
 	varlink_server_stop(s);
 }
 
+static char host[] = "/tmp/vmcctl-test.XXXXXX";
+
+/* A file of the host that doctor looks at; NULL: none. */
+static void host_file(const char *path, const char *text)
+{
+	char full[256], *slash;
+	FILE *f;
+
+	snprintf(full, sizeof(full), "%s%s", host, path);
+	if (!text) {
+		unlink(full);
+		return;
+	}
+	for (slash = full + strlen(host) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
+		*slash = '\0';
+		mkdir(full, 0755);
+	}
+	f = fopen(full, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+	chmod(full, 0755);
+}
+
+static void test_doctor(void **state)
+{
+	static const struct reply replies[] = {
+		{ .data = ANSWER_STATUS }, { .data = ANSWER_GUESTS }, { .data = ANSWER_CHANNELS },
+		{ .data = ANSWER_DETAILS },
+	};
+	struct varlink_server *s;
+	char rm[64];
+
+	(void)state;
+	assert_non_null(mkdtemp(host));
+	vmcctl_root = host;
+	assert_int_equal(run_at("/nonexistent/sock", ARGS("doctor")), VMCCTL_FAILED);
+	assert_string_equal(out, "problem  this is no Xen system\n"
+			    "         -> boot a Xen host, and run vmcctl in its Dom0\n1 problem\n");
+	assert_string_equal(err, "");
+
+	host_file("/sys/hypervisor/version/major", "4\n");
+	host_file("/sys/hypervisor/version/minor", "17\n");
+	host_file("/sys/hypervisor/version/extra", ".5\n");
+	assert_int_equal(run_at("/nonexistent/sock", ARGS("doctor")), VMCCTL_FAILED);
+	assert_non_null(strstr(out, "problem  Xen 4.17.5, but this is not Dom0"));
+
+	host_file("/proc/xen/capabilities", "control_d\n");
+	host_file("/dev/xen/evtchn", "");
+	host_file("/dev/xen/privcmd", "");
+	host_file("/dev/xen/xenbus", "");
+	host_file("/etc/profile.d/vmc.sh", "# x\nexport LIBXL_SAVE_HELPER=/lib/helper\n");
+	assert_int_equal(run_at("/nonexistent/sock", ARGS("doctor")), VMCCTL_FAILED);
+	assert_true(has_line("ok       Xen 4.17.5, and this is Dom0"));
+	assert_true(has_line("problem  /dev/xen/gntdev is missing"));
+	assert_true(has_line("problem  /etc/profile.d/vmc.sh names /lib/helper, which is not there"));
+	assert_non_null(strstr(out, "problem  cannot talk to vmcd: vmcd is not running"));
+	assert_true(has_line("3 problems"));
+
+	host_file("/dev/xen/gntdev", "");
+	host_file("/lib/helper", "");
+	s = varlink_server_start(replies, N(replies));
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("doctor")), VMCCTL_FAILED);
+	assert_string_equal(err, "");
+	assert_true(has_line("ok       Xen's devices are there"));
+	assert_true(has_line("ok       xl save and xl migrate prepare guests before (/lib/helper)"));
+	assert_non_null(strstr(out, "ok       vmcd "));
+	assert_true(has_line("ok       web1 (d4): driver 0.1.0, 1 channels"));
+	assert_true(has_line("problem  db (d12) has no driver connected"));
+	assert_non_null(strstr(out, "note     web1: connections stayed on TCP or went back to it mostly for: no-peer (12)"));
+	varlink_server_stop(s);
+
+	s = varlink_server_start(replies, N(replies));
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("doctor", "--json")), VMCCTL_FAILED);
+	assert_non_null(strstr(out, "\"level\": \"problem\""));
+	assert_non_null(strstr(out, "\"problems\": "));
+	varlink_server_stop(s);
+
+	/* nothing wrong */
+	s = varlink_server_start((const struct reply[]){ { .data = ANSWER_STATUS },
+				 { .data = ANSWER_NO_GUESTS }, { .data = ANSWER_NO_CHANNELS } }, 3);
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("doctor")), VMCCTL_OK);
+	assert_true(has_line("0 problems"));
+	varlink_server_stop(s);
+	vmcctl_root = "";
+	snprintf(rm, sizeof(rm), "rm -r %s", host);
+	assert_int_equal(system(rm), 0);
+}
+
 static void test_policy_usage(void **state)
 {
 	(void)state;
@@ -617,6 +708,7 @@ int main(void)
 		cmocka_unit_test(test_metrics_escapes),
 		cmocka_unit_test(test_policy),
 		cmocka_unit_test(test_monitor),
+		cmocka_unit_test(test_doctor),
 		cmocka_unit_test(test_policy_usage),
 		cmocka_unit_test(test_prepare_errors),
 		cmocka_unit_test(test_json_agrees),

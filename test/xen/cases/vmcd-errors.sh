@@ -32,10 +32,15 @@ status() {	# WANT COMMAND-IN-DOM0
 status 0 "vmcctl status"
 status 2 "vmcctl no-such-command"
 status 4 "vmcctl show no-such-guest"
+status 0 "vmcctl doctor"
+for guest in g1 g2 g3; do assert_match "$(cat "$work/status.out")" "ok +$guest \(d[0-9]+\): driver" "vmcctl doctor"; done
+assert_match "$(cat "$work/status.out")" "xl migrate prepare guests" "vmcctl doctor"
 dom0 "systemctl stop vmcd.socket vmcd"
 status 3 "vmcctl list"
 assert_match "$(cat "$work/status.out")" "vmcd" "vmcctl without vmcd"
 status 3 "vmcctl --json channels"
+status 1 "vmcctl doctor"
+assert_match "$(cat "$work/status.out")" "problem +cannot talk to vmcd: .*not running" "vmcctl doctor without vmcd"
 dom0 "systemctl start vmcd.socket vmcd"
 status 0 "vmcctl list"
 for guest in $(all_guests); do wait_for 20 "connected $guest" "$guest connected"; done
