@@ -7,8 +7,8 @@ _vmcctl_guests() {
 
 _vmcctl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list channels show status policy prepare resume doctor monitor metrics version help'
-	local options='--json --seconds --socket --help --version'
+	local commands='list channels top show status policy prepare resume doctor monitor metrics version help'
+	local options='--json --seconds --watch --socket --help --version'
 	local word command='' args=0 skip='' i
 
 	case $prev in
@@ -16,7 +16,7 @@ _vmcctl() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--seconds) return ;;
+	--seconds | -w | --watch) return ;;
 	esac
 	if [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
@@ -26,7 +26,7 @@ _vmcctl() {
 		word=${COMP_WORDS[i]}
 		if [[ $skip ]]; then
 			skip=''
-		elif [[ $word == -s || $word == --socket || $word == --seconds ]]; then
+		elif [[ $word == -s || $word == --socket || $word == --seconds || $word == -w || $word == --watch ]]; then
 			skip=1
 		elif [[ $word == -* ]]; then
 			:

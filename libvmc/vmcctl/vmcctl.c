@@ -8,10 +8,12 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct options {
 	const char *socket;
 	const char *seconds;
+	const char *watch;
 	bool json, help, version;
 };
 
@@ -41,6 +43,11 @@ static const struct command commands[] = {
 	  "memory granted.\n"
 	  "`-` stands where a guest did not answer in time.\n",
 	  .run = vmcctl_channels },
+	{ "top", NULL, NULL, "what the channels do now, the busiest first",
+	  "Lists the channels by what went through them within a second, or within the time that\n"
+	  "--watch says: bytes that the first guest sent and received, packets and notifications\n"
+	  "both ways.\n",
+	  .run = vmcctl_top },
 	{ "show", NULL, "GUEST", "one guest in detail",
 	  "Shows a guest, its driver's counters, why connections stayed on TCP, and its\n"
 	  "channels. GUEST is a name, a uuid or a domain id.\n",
@@ -85,12 +92,15 @@ static const struct command commands[] = {
 	  .run = NULL },
 };
 
+#define CLEAR	"\033[H\033[2J"	/* the terminal */
+
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const char option_help[] =
 	"Options:\n"
 	"  -j, --json           print JSON: bytes and seconds as plain integers\n"
 	"      --seconds N      of `prepare`: for how long, 1 to 86400 (300)\n"
+	"  -w, --watch N        again every N seconds, 1 to 86400, until it is interrupted or fails\n"
 	"  -s, --socket PATH    talk to the vmcd at PATH (" VMC_DEFAULT_SOCKET ")\n"
 	"  -h, --help           print help, after a command the command's\n"
 	"  -V, --version        print the version\n";
@@ -151,6 +161,7 @@ static int parse_options(int argc, char **argv, struct options *opt, FILE *err)
 		{ "json", no_argument, NULL, 'j' },
 		{ "socket", required_argument, NULL, 's' },
 		{ "seconds", required_argument, NULL, 'S' },
+		{ "watch", required_argument, NULL, 'w' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
@@ -159,7 +170,7 @@ static int parse_options(int argc, char **argv, struct options *opt, FILE *err)
 
 	optind = 0;	/* starts afresh: tests call this more than once */
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":js:hV", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":js:w:hV", longs, NULL)) != -1) {
 		switch (c) {
 		case 'j':
 			opt->json = true;
@@ -169,6 +180,9 @@ static int parse_options(int argc, char **argv, struct options *opt, FILE *err)
 			break;
 		case 'S':
 			opt->seconds = optarg;
+			break;
+		case 'w':
+			opt->watch = optarg;
 			break;
 		case 'h':
 			opt->help = true;
@@ -219,6 +233,11 @@ static bool changes(const struct command *c)
 	return c->run == vmcctl_prepare || c->run == vmcctl_resume;
 }
 
+static bool can_watch(const struct command *c)
+{
+	return c->run && !changes(c) && c->run != vmcctl_policy;
+}
+
 /* Says what went wrong in the operator's terms. */
 static int report(FILE *err, const struct options *opt, const struct vmc *vmc,
 		  const struct command *c, const char *arg, int error)
@@ -267,34 +286,17 @@ static bool unsure(int error)
 	return error == VMC_ERR_TIMEOUT || error == VMC_ERR_CLOSED || error == VMC_ERR_PROTOCOL;
 }
 
-static int run_command(const struct command *c, const struct vmcctl_request *request,
-		       const struct options *opt, FILE *out, FILE *err)
+/* Asks once and prints the answer: an exit code. */
+static int answer(const struct command *c, const struct vmcctl_request *request,
+		  const struct options *opt, struct vmc *vmc, int connected, FILE *out, FILE *err)
 {
 	const char *arg = request->arg;
 	struct writer *w = NULL;
-	struct vmc *vmc;
 	char *buf = NULL;
 	size_t len = 0;
 	FILE *mem;
-	int connected, ret;
+	int ret;
 
-	ret = connected = vmc_connect(opt->socket, &vmc);
-	if (ret && (!c->examine || !vmc)) {
-		ret = report(err, opt, vmc, c, arg, ret);
-		vmc_close(vmc);
-		return ret;
-	}
-	if (c->stream) {
-		ret = c->stream(vmc, opt->json, out);
-		if (ferror(out)) {
-			fprintf(err, "vmcctl: cannot write the output\n");
-			ret = VMCCTL_FAILED;
-		} else {
-			ret = report(err, opt, vmc, c, arg, ret);
-		}
-		vmc_close(vmc);
-		return ret;
-	}
 	/* Nothing reaches @out before it is known that all of it is there. */
 	mem = open_memstream(&buf, &len);
 	if (mem && !c->print)
@@ -321,6 +323,8 @@ static int run_command(const struct command *c, const struct vmcctl_request *req
 				arg, arg);
 		goto out;
 	}
+	if (request->watch && isatty(fileno(out)))
+		fputs(CLEAR, out);
 	fwrite(buf, 1, len, out);
 	if (fflush(out) || ferror(out)) {
 		fprintf(err, "vmcctl: cannot write the output\n");
@@ -330,6 +334,37 @@ out:
 	if (mem)
 		fclose(mem);
 	free(buf);
+	return ret;
+}
+
+static int run_command(const struct command *c, const struct vmcctl_request *request,
+		       const struct options *opt, FILE *out, FILE *err)
+{
+	int connected, ret;
+	struct vmc *vmc;
+
+	connected = vmc_connect(opt->socket, &vmc);
+	if (connected && (!c->examine || !vmc)) {
+		ret = report(err, opt, vmc, c, request->arg, connected);
+		goto out;
+	}
+	if (c->stream) {
+		ret = c->stream(vmc, opt->json, out);
+		if (ferror(out)) {
+			fprintf(err, "vmcctl: cannot write the output\n");
+			ret = VMCCTL_FAILED;
+		} else {
+			ret = report(err, opt, vmc, c, request->arg, ret);
+		}
+		goto out;
+	}
+	ret = answer(c, request, opt, vmc, connected, out, err);
+	while (request->watch && !ret) {
+		if (c->run != vmcctl_top)
+			sleep(request->watch);
+		ret = answer(c, request, opt, vmc, connected, out, err);
+	}
+out:
 	vmc_close(vmc);
 	return ret;
 }
@@ -380,12 +415,16 @@ int vmcctl_run(int argc, char **argv, FILE *out, FILE *err)
 		return usage_error(err, "too many arguments after ", c->name);
 	if (opt.seconds && c->run != vmcctl_prepare)
 		return usage_error(err, "--seconds is not for ", c->name);
+	if (opt.watch && !can_watch(c))
+		return usage_error(err, "--watch is not for ", c->name);
 	if (opt.json && c->print)
 		return usage_error(err, "--json is not for ", c->name);
 	if (!c->run && !c->print && !c->stream && !c->examine)
 		return print_version(out, opt.json);
 	if (opt.seconds && !take_seconds(opt.seconds, &request.seconds))
 		return usage_error(err, "--seconds is a number from 1 to 86400, not ", opt.seconds);
+	if (opt.watch && !take_seconds(opt.watch, &request.watch))
+		return usage_error(err, "--watch is a number from 1 to 86400, not ", opt.watch);
 	request.arg = args ? argv[1] : NULL;
 	request.more = args > 1 ? argv[2] : NULL;
 	return run_command(c, &request, &opt, out, err);

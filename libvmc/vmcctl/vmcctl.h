@@ -27,6 +27,7 @@ struct vmcctl_request {
 	const char *arg;	/* the command's argument, its first if it has several, or NULL */
 	const char *more;	/* its second */
 	unsigned int seconds;	/* --seconds, 0 if not given */
+	unsigned int watch;	/* --watch, in seconds, 0 if not given */
 };
 
 /* The commands that ask vmcd. Each writes its answer and returns an exit code or an enum vmc_error. */
@@ -34,6 +35,8 @@ int vmcctl_list(struct vmc *vmc, const struct vmcctl_request *request, struct wr
 int vmcctl_channels(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_show(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_status(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
+/* Takes --watch seconds, or one. */
+int vmcctl_top(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_policy(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_prepare(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);
 int vmcctl_resume(struct vmc *vmc, const struct vmcctl_request *request, struct writer *w);

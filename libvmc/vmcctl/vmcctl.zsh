@@ -12,6 +12,7 @@ _vmcctl() {
 	commands=(
 		'list:the guests of this host'
 		'channels:the channels between guests'
+		'top:what the channels do now, the busiest first'
 		'show:one guest in detail'
 		'status:vmcd itself'
 		'policy:may two guests share memory?'
@@ -27,6 +28,7 @@ _vmcctl() {
 	_arguments -C \
 		'(-j --json)'{-j,--json}'[print JSON]' \
 		'--seconds[of prepare: for how long]:seconds (1 to 86400)' \
+		'(-w --watch)'{-w,--watch}'[again every so many seconds]:seconds (1 to 86400)' \
 		'(-s --socket)'{-s,--socket}'[talk to the vmcd at PATH]:socket:_files' \
 		'(- *)'{-h,--help}'[print help]' \
 		'(- *)'{-V,--version}'[print the version]' \

@@ -355,6 +355,60 @@ static void test_monitor(void **state)
 	varlink_server_stop(s);
 }
 
+#define TOP_END(domid, name, bytes, packets) "{\"domid\":" domid ",\"name\":\"" name "\",\"reported\":true,"	\
+	"\"tx_streams\":1,\"rx_streams\":2,\"tx_bytes\":" bytes ",\"rx_bytes\":7,\"tx_packets\":" packets ","	\
+	"\"rx_packets\":0,\"tx_dropped\":0,\"rx_dropped\":0,\"rings\":1,\"grants\":1,\"memory\":4096,"	\
+	"\"events_sent\":0,\"events_received\":0,\"takeovers\":1,\"ended\":0}"
+#define TOP_CHANNEL(id, bytes, packets) "{\"id\":" id ",\"mode\":\"local\",\"a\":"				\
+	TOP_END("1", "g" id, bytes, packets) ",\"b\":" TOP_END("2", "p" id, "0", "0") "}"
+#define TOP_ANSWER(list) "{\"parameters\":{\"channels\":[" list "]}}"
+
+static void test_top(void **state)
+{
+	static const struct reply replies[] = {
+		{ .data = TOP_ANSWER(TOP_CHANNEL("1", "500", "9") "," TOP_CHANNEL("2", "1000", "10")) },
+		{ .data = TOP_ANSWER(TOP_CHANNEL("1", "400", "9") "," TOP_CHANNEL("2", "104858600", "1010") ","
+				     TOP_CHANNEL("3", "5", "5")), .close = true },
+	};
+	struct varlink_server *s = varlink_server_start(replies, N(replies));
+	const char *first, *second, *third;
+	unsigned int mib = 0;
+
+	(void)state;
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("top")), 0);
+	varlink_server_stop(s);
+	assert_string_equal(err, "");
+	assert_non_null(strstr(out, "SENT/s"));
+	/* 100 MiB within a second or a little more; one that started afresh; one that is new */
+	first = strstr(out, "g2");
+	second = strstr(out, "g1");
+	third = strstr(out, "g3");
+	assert_true(first && second && third && first < second && second < third);
+	assert_int_equal(sscanf(strstr(first, "3 "), "3 %u", &mib), 1);
+	assert_in_range(mib, 20, 100);
+	assert_non_null(strstr(first, " MiB"));
+	assert_non_null(strstr(second, "0 B"));
+	assert_non_null(strstr(third, "-  "));
+}
+
+static void test_watch(void **state)
+{
+	static const struct reply replies[] = {
+		{ .data = ANSWER_NO_GUESTS }, { .data = ANSWER_GUESTS, .close = true },
+	};
+	struct varlink_server *s = varlink_server_start(replies, N(replies));
+
+	(void)state;
+	assert_int_equal(run_at(varlink_server_path(s), ARGS("list", "--watch", "1")), VMCCTL_FAILED);
+	varlink_server_stop(s);
+	assert_int_equal(strncmp(out, "No guests take part.\nDOMID ", 27), 0);
+	assert_string_equal(err, "vmcctl: connection closed: vmcd closed the connection\n");
+	assert_int_equal(run_at(NULL, ARGS("list", "-w", "0")), VMCCTL_USAGE);
+	assert_int_equal(run_at(NULL, ARGS("monitor", "-w", "1")), VMCCTL_USAGE);
+	assert_string_equal(err, "vmcctl: --watch is not for monitor\nTry: vmcctl --help\n");
+	assert_int_equal(run_at(NULL, ARGS("prepare", "x", "-w", "1")), VMCCTL_USAGE);
+}
+
 static char host[] = "/tmp/vmcctl-test.XXXXXX";
 
 /* A file of the host that doctor looks at; NULL: none. */
@@ -709,6 +763,8 @@ int main(void)
 		cmocka_unit_test(test_policy),
 		cmocka_unit_test(test_monitor),
 		cmocka_unit_test(test_doctor),
+		cmocka_unit_test(test_top),
+		cmocka_unit_test(test_watch),
 		cmocka_unit_test(test_policy_usage),
 		cmocka_unit_test(test_prepare_errors),
 		cmocka_unit_test(test_json_agrees),
