@@ -1464,6 +1464,8 @@ static void stop_while_one_waits_and_one_holds(void **state)
 	close(fd3);
 }
 
+#define GET_STATUS	"{\"method\":\"io.vmc.Manager.GetStatus\"}"
+
 /* A service manager's socket: it stays when vmcd ends. */
 static void inherited_socket(void **state)
 {
@@ -1478,17 +1480,17 @@ static void inherited_socket(void **state)
 	assert_int_equal(bind(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
 	assert_int_equal(listen(fd, 8), 0);
 	early = dial(s);
-	assert_int_equal(send(early, "{\"method\":\"io.vmc.Manager.GetStatus\"}", 39, 0), 39);
+	assert_int_equal(send(early, GET_STATUS, sizeof(GET_STATUS), 0), sizeof(GET_STATUS));
 	assert_int_equal(vmc_control_inherit(&s->control, s->f->d, dup(fd)), 0);
 	json_decref(hear(s, early));
-	json_decref(call(s, "{\"method\":\"io.vmc.Manager.GetStatus\"}", NULL));
+	json_decref(call(s, GET_STATUS, NULL));
 	vmc_control_free(s->control);
 	s->control = NULL;
 	assert_true(hung_up(s, early));
 	close(early);
 	/* who comes now waits for the next vmcd */
 	early = dial(s);
-	assert_int_equal(send(early, "{\"method\":\"io.vmc.Manager.GetStatus\"}", 39, 0), 39);
+	assert_int_equal(send(early, GET_STATUS, sizeof(GET_STATUS), 0), sizeof(GET_STATUS));
 	assert_int_equal(vmc_control_inherit(&s->control, s->f->d, fd), 0);
 	json_decref(hear(s, early));
 	close(early);
