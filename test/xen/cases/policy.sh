@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # lab: pv
-# vmcd.conf decides, at once and under load, who may share memory and how much; what is wrong with it is told and changes nothing.
+# The configuration decides, at once and under load, who may share memory and how much; what is wrong with it is told and changes nothing.
 # limit: 300
 configure() { "$lab" sh dom0 -- "mkdir -p /etc/vmc/vmcd.conf.d; cat >$CONFIG; systemctl reload vmcd"; }
 
